@@ -1,0 +1,1 @@
+"""Backends: the ways in which the verifier can be convinced of one unit."""

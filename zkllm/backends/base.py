@@ -1,0 +1,85 @@
+"""What every backend does: `setup`, `prove`, `verify` for one unit.
+
+The order of arguments is always *what, evidence, demand*. `verify` returns nothing or raises; a
+backend that cannot decide raises `BackendError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from zkllm.digests import Digest
+from zkllm.exact.model import ExactModel
+from zkllm.tensors import IntArray
+
+BackendName = Literal["replay", "ezkl", "sumcheck"]
+Progress = Callable[[str], None]
+"""Receives one line of what is going on; the library never prints."""
+
+
+def silent(_: str) -> None:
+    """The progress that tells nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a piece of evidence has to show: this unit maps these integers to those."""
+
+    unit: str
+    """Name of the unit in the specification."""
+    inputs: IntArray
+    """Token ids [T] for `embed`, a boundary [T, d] for every other unit."""
+    outputs: IntArray
+    """A boundary [T, d]; for `head` the generated ids [n]."""
+    statement: Digest
+    """Digest of the statement that the bundle makes; absorbed where a backend can bind it."""
+    first_row: int = 0
+    """For `head`: the row of `inputs` whose arg-max is the first generated id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What a policy pins of one unit's keys: digests by file name, e.g. `vk.key`."""
+
+    digests: dict[str, Digest]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """How one unit was checked: the words of the report, and what they rest on."""
+
+    words: str
+    """`recomputed`, `proved (ezkl)` ..."""
+    hidden: str = ""
+    """What the evidence does not reveal; empty if it hides nothing."""
+    assumptions: tuple[str, ...] = ()
+    """Machine-readable weaknesses, e.g. `insecure-srs`."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """Figures for `--json`: proof bytes, parts, security bits."""
+
+
+class Backend(Protocol):
+    """One way to make and check evidence."""
+
+    name: BackendName
+
+    def setup(
+        self, model: ExactModel, unit: str, tokens: int, keys: Path, progress: Progress = silent
+    ) -> Pin:
+        """Make the keys of `unit` for runs of `tokens` positions in the folder `keys`."""
+        ...
+
+    def prove(
+        self, model: ExactModel, claim: Claim, keys: Path | None, progress: Progress = silent
+    ) -> bytes:
+        """Evidence for `claim`; raises `ConstraintViolation` if the claim is not true."""
+        ...
+
+    def verify(
+        self, claim: Claim, evidence: bytes, model: ExactModel, pin: Pin | None, keys: Path | None
+    ) -> Checked:
+        """Check `evidence`; raises `VerificationError` if it does not show `claim`."""
+        ...

@@ -1,0 +1,127 @@
+"""Bounds proven from integer weights, for every prompt; never from calibration.
+
+All norms are rigorous upper bounds in Python integers. The tools are Cauchy-Schwarz with
+‖x̂‖₂ <= K + ½√d for normalised rows, convexity of attention outputs, and |gelu(x)| <= |x|.
+Every bound on a sum also bounds the sum of the absolute values of its terms.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from zkllm.errors import UnsupportedModel
+from zkllm.exact.specification import FLOAT64_LIMIT, VARIANCE_LIMIT, Linear, Norm
+from zkllm.tensors import IntArray
+
+
+def ceil_sqrt(n: int) -> int:
+    """The smallest integer not below √n."""
+    root = math.isqrt(n)
+    return root + (root * root < n)
+
+
+def square_sums(weight: IntArray) -> list[int]:
+    """Σ_j w_jk² of every column k, exactly."""
+    if weight.size and int(np.abs(weight).max()) ** 2 * weight.shape[0] >= 1 << 62:
+        return [sum(int(w) ** 2 for w in column) for column in weight.T]
+    return [int(n) for n in (weight * weight).sum(axis=0)]
+
+
+def require(value: int, limit: int, unit: str, tensor: str) -> int:
+    """`value`, or `UnsupportedModel` with unit, tensor, bound and limit named."""
+    if value >= limit:
+        raise UnsupportedModel(
+            f"{unit}: the proven bound of {tensor} is {value} (2^{value.bit_length() - 1}), "
+            f"the limit is 2^{limit.bit_length() - 1}",
+            hint="fewer fraction bits lower it: see --help of export",
+        )
+    return value
+
+
+def norm(unit: str, bound: int, *, d: int, fraction: int, epsilon: tuple[int, int]) -> Norm:
+    """Constants and bounds of a LayerNorm of rows with |x| <= `bound`.
+
+    `fraction` is g. `epsilon` is (numerator, denominator) of ε·2^(2f), f the fraction bits of x.
+    t is the smallest shift that proves V < 2^61. Raises `UnsupportedModel` if a sum could leave
+    the exact range.
+    """
+    require(2 * d * bound, FLOAT64_LIMIT, unit, "d·x - Σx")
+    gain = (math.isqrt(d << (2 * fraction + 2)) + 1) // 2  # round(√d·2^g)
+    numerator, denominator = epsilon
+    shift = 0
+    while True:
+        # E = max(1, round(d·ε·2^(2(f-t))))
+        scaled = denominator << (2 * shift)
+        e = max(1, (2 * d * numerator + scaled) // (2 * scaled))
+        # ‖c‖₂ <= √d·B/2^t + ½√d, because Σ(x - μ)² <= Σx² and each rounding adds ½ at most
+        whole = -(-bound // (1 << shift))
+        variance = (d * (2 * whole + 1) ** 2 + 3) // 4 + e
+        if variance < VARIANCE_LIMIT:
+            break
+        shift += 1
+    centred = 2 * whole + 1
+    require(centred * gain + math.isqrt(variance) + 1, FLOAT64_LIMIT, unit, "c·K")
+    output = gain + (ceil_sqrt(d) + 1) // 2
+    return Norm(shift, e, gain, centred, variance, output)
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """What is proven about a row vector: a bound for each entry and one for its 2-norm."""
+
+    entries: list[int]
+    norm: int
+
+
+def normalised(n: Norm, d: int) -> Vector:
+    """The output of a LayerNorm."""
+    return Vector([n.output] * d, n.output)
+
+
+def linear(
+    unit: str,
+    name: str,
+    x: Vector,
+    weight: IntArray,
+    bias: IntArray,
+    shift: int,
+    tensors: tuple[str, str],
+) -> tuple[Linear, Vector]:
+    """The layer round((x·W + b)/2^s) with its bounds, and what is proven about its output."""
+    if shift < 0:
+        raise UnsupportedModel(
+            f"{unit}: the weights of {name} are too large for {-shift} more fraction bits",
+            hint="fewer fraction bits lower the scale: see --help of export",
+        )
+    half = (1 << shift) >> 1
+    squares = square_sums(weight)
+    columns = [
+        # the better of Cauchy-Schwarz and the sum of absolute values
+        min(ceil_sqrt(square) * x.norm, absolute) + abs(b) + half
+        for square, absolute, b in zip(
+            squares, absolute_sums(weight, x.entries), bias.tolist(), strict=True
+        )
+    ]
+    accumulator = require(max(columns), FLOAT64_LIMIT, unit, f"{name}'s accumulator")
+    outputs = [(c >> shift) + 1 if shift else c for c in columns]
+    frobenius = ceil_sqrt(sum(squares)) * x.norm + ceil_sqrt(sum(int(b) ** 2 for b in bias))
+    # rounding adds at most ½ to each of m entries, hence ½√m to the norm
+    length = -(-frobenius // (1 << shift)) + (ceil_sqrt(len(outputs)) + 1) // 2
+    return (
+        Linear(tensors[0], tensors[1], shift, accumulator, max(outputs)),
+        Vector(outputs, min(length, ceil_sqrt(sum(n * n for n in outputs)))),
+    )
+
+
+def absolute_sums(weight: IntArray, entries: list[int]) -> list[int]:
+    """Σ_j |w_jk|·B_j of every column k, where B are bounds of the entries of the input."""
+    magnitudes = np.abs(weight)
+    largest = int(magnitudes.max()) * max(entries) * len(entries)
+    if largest < 1 << 62:
+        return [int(n) for n in np.array(entries, dtype=np.int64) @ magnitudes]
+    return [
+        sum(w * b for w, b in zip(column, entries, strict=True)) for column in magnitudes.T.tolist()
+    ]

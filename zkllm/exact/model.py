@@ -1,0 +1,209 @@
+"""The exact model on disk: `spec.json`, `weights.safetensors`, `tokenizer.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+from zkllm.digests import Digest, sha256
+from zkllm.errors import DigestMismatch, InputError, InvalidBundle
+from zkllm.exact.specification import MAX_BYTES, Specification, StoredTensor, model_digest
+from zkllm.files import read_limited, write_atomically
+from zkllm.tensors import WIDTHS, IntArray, TensorType, bytes_digest, from_bytes, to_bytes
+
+_SAFETENSORS = {"int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64"}
+_MAX_HEADER = 4 << 20
+_MAX_TOKENIZER = 64 << 20
+
+
+class ExactModel:
+    """An exact model whose specification was read and whose tensors are read when asked for.
+
+    Every tensor is hashed when it is read and refused unless it has the digest that the
+    specification names, so holding the model digest is holding the model.
+    """
+
+    def __init__(self, specification: Specification, folder: Path | None) -> None:
+        self.specification = specification
+        self.folder = folder
+        self.digest: Digest = specification.digest
+        self._tensors: dict[str, IntArray] = {}
+        self._offsets: dict[str, tuple[int, int]] | None = None
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> ExactModel:
+        """Read `folder`/spec.json; weights and tokenizer follow when needed.
+
+        Raises `InputError` if there is no exact model, `InvalidBundle` if its form is wrong.
+        """
+        path = folder / "spec.json"
+        if not path.is_file():
+            raise InputError(
+                f"{folder}: expected an exact model, found no spec.json",
+                hint="make one with: zkllm export CHECKPOINT -o DIR",
+            )
+        return cls(Specification.from_bytes(read_limited(path, MAX_BYTES)), folder)
+
+    @classmethod
+    def in_memory(
+        cls, specification: Specification, tensors: Mapping[str, IntArray]
+    ) -> ExactModel:
+        """A model that was never on disk; the caller vouches for the digests."""
+        model = cls(specification, None)
+        model._tensors = dict(tensors)
+        return model
+
+    def tensor(self, name: str) -> IntArray:
+        """The int64 tensor `name`, checked against its digest; cached.
+
+        Raises `InputError` if the weights are not there, `DigestMismatch` if they are others.
+        """
+        if name not in self._tensors:
+            stored = self.specification.tensors[name]
+            self._tensors[name] = from_bytes(self._read(name, stored), stored.type)
+        return self._tensors[name]
+
+    def forget(self) -> None:
+        """Drop cached tensors; a large model need not stay in memory as int64."""
+        if self.folder is not None:
+            self._tensors.clear()
+
+    def check_all(self) -> None:
+        """Read and hash every tensor and the tokenizer; raises `DigestMismatch`."""
+        for name, stored in self.specification.tensors.items():
+            self._read(name, stored)
+        self.tokenizer_bytes()
+
+    def tokenizer_bytes(self) -> bytes | None:
+        """tokenizer.json, checked against its digest; none for a fragment."""
+        expected = self.specification.tokenizer
+        if expected is None:
+            return None
+        if self.folder is None:
+            raise InputError("this model has no folder to read tokenizer.json from")
+        path = self.folder / "tokenizer.json"
+        if not path.is_file():
+            raise InputError(f"{self.folder}: expected tokenizer.json, found none")
+        data = read_limited(path, _MAX_TOKENIZER)
+        if sha256(data) != expected:
+            raise DigestMismatch(
+                f"tokenizer.json: expected {expected}, got {sha256(data)}",
+                hint="the folder was edited after its export",
+            )
+        return data
+
+    def _read(self, name: str, stored: StoredTensor) -> bytes:
+        if self.folder is None:
+            raise InputError(f"this model has no folder to read tensor {name} from")
+        path = self.folder / "weights.safetensors"
+        if not path.is_file():
+            raise InputError(
+                f"{self.folder}: expected weights.safetensors, found none",
+                hint="units whose evidence is replay or sumcheck need the weights of the model",
+            )
+        if self._offsets is None:
+            self._offsets = _offsets(path, self.specification)
+        start, end = self._offsets[name]
+        with path.open("rb") as file:
+            file.seek(start)
+            data = file.read(end - start)
+        got = bytes_digest(data, stored.type)
+        if got != stored.digest:
+            raise DigestMismatch(
+                f"tensor {name}: expected {stored.digest}, got {got}",
+                hint="weights.safetensors does not belong to this spec.json",
+            )
+        return data
+
+
+def _offsets(path: Path, specification: Specification) -> dict[str, tuple[int, int]]:
+    """Byte range of every tensor; raises `InvalidBundle` unless the file is exactly the model's."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else _MAX_HEADER + 1
+        if length > min(_MAX_HEADER, size):
+            raise InvalidBundle(f"{path.name}: truncated or oversized header")
+        try:
+            header = json.loads(file.read(length))
+        except (ValueError, RecursionError) as err:
+            raise InvalidBundle(f"{path.name}: the header is not JSON") from err
+    expected = safetensors_header({n: t.type for n, t in specification.tensors.items()})
+    if header != expected:
+        raise InvalidBundle(f"{path.name}: its header does not list the specification's tensors")
+    base = 8 + length
+    ends = [entry["data_offsets"][1] for entry in expected.values()]
+    if size != base + max(ends, default=0):
+        raise InvalidBundle(f"{path.name}: expected {base + max(ends, default=0)} bytes, got {size}")
+    return {
+        name: (base + entry["data_offsets"][0], base + entry["data_offsets"][1])
+        for name, entry in expected.items()
+    }
+
+
+def safetensors_header(types: Mapping[str, TensorType]) -> dict[str, dict[str, object]]:
+    """The one header under which zkllm stores tensors: widest type first, then by name."""
+    order = sorted(types, key=lambda name: (-WIDTHS[types[name].dtype], name))
+    header: dict[str, dict[str, object]] = {}
+    offset = 0
+    for name in order:
+        kind = types[name]
+        header[name] = {
+            "dtype": _SAFETENSORS[kind.dtype],
+            "shape": list(kind.shape),
+            "data_offsets": [offset, offset + kind.nbytes],
+        }
+        offset += kind.nbytes
+    return header
+
+
+def tensor_offsets(types: Mapping[str, TensorType]) -> dict[str, tuple[int, int]]:
+    """Byte range of every tensor inside a file that `save` writes: for ONNX external data."""
+    header = safetensors_header(types)
+    base = 8 + len(_padded_header(header))
+    spans: dict[str, tuple[int, int]] = {}
+    for name, entry in header.items():
+        start, end = entry["data_offsets"]  # type: ignore[misc]
+        spans[name] = (base + start, base + end)
+    return spans
+
+
+def _padded_header(header: Mapping[str, object]) -> bytes:
+    data = json.dumps(header, separators=(",", ":")).encode()
+    return data + b" " * (-len(data) % 8)
+
+
+def save(
+    specification: Specification,
+    tensors: Mapping[str, IntArray],
+    tokenizer: bytes | None,
+    folder: Path,
+) -> ExactModel:
+    """Write the model into `folder`, `spec.json` last, and return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    types = {name: stored.type for name, stored in specification.tensors.items()}
+    header = safetensors_header(types)
+    head = _padded_header(header)
+    with write_atomically(folder / "weights.safetensors") as file:
+        file.write(struct.pack("<Q", len(head)) + head)
+        for name in header:
+            file.write(to_bytes(tensors[name], types[name].dtype))
+    if tokenizer is not None:
+        with write_atomically(folder / "tokenizer.json") as file:
+            file.write(tokenizer)
+    with write_atomically(folder / "spec.json") as file:
+        file.write(specification.to_bytes())
+    return ExactModel.from_folder(folder)
+
+
+def digest_on_disk(folder: Path) -> Digest:
+    """The model digest of `folder` without reading its weights."""
+    return model_digest(read_limited(folder / "spec.json", MAX_BYTES))
+
+
+def size_on_disk(folder: Path) -> int:
+    """Bytes of all files of the model, compiled graphs included."""
+    return sum(os.path.getsize(path) for path in folder.rglob("*") if path.is_file())  # noqa: PTH202

@@ -1,0 +1,355 @@
+"""From float weights to the integers of an exact model, the same on any machine.
+
+Folding and rounding use element-wise IEEE operations and `math.fsum` only: a BLAS may add in any
+order, and then two machines would export two models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from zkllm.checkpoints import Checkpoint, FloatArray
+from zkllm.digests import sha256
+from zkllm.errors import UnsupportedModel
+from zkllm.exact import bounds, tables
+from zkllm.exact.specification import (
+    FLOAT64_LIMIT,
+    FORMAT,
+    Architecture,
+    Attention,
+    Embed,
+    ExpTable,
+    Fractions,
+    Head,
+    Linear,
+    Mlp,
+    Norm,
+    Specification,
+    StoredTensor,
+)
+from zkllm.tensors import IntArray, magnitude_type, tensor_digest
+
+MAX_WEIGHT_FRACTION = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How finely a checkpoint is cut into integers."""
+
+    name: str
+    weight_bits: int
+    """Bits of a weight, sign included."""
+    fractions: Fractions
+    exp: ExpTable
+
+
+PRECISIONS: Mapping[str, Precision] = {
+    # GPT-2 and its like: fidelity first.
+    "wide": Precision(
+        "wide",
+        12,
+        Fractions(residual=12, norm=10, query=10, key=10, value=10, score=10, hidden=10),
+        ExpTable("free", 10, 16, 0),
+    ),
+    # Small models whose attention ezkl is to prove: every integer inside one lookup window.
+    "ezkl": Precision(
+        "ezkl",
+        10,
+        Fractions(residual=8, norm=8, query=8, key=8, value=8, score=8, hidden=8),
+        ExpTable("ezkl", 8, 240, 14),
+    ),
+}
+EZKL_MAX_WIDTH = 64
+"""Wider models get `wide` unless told otherwise: their attention is out of ezkl's reach."""
+
+
+def default_precision(width: int) -> Precision:
+    """`ezkl` for models that are narrow enough for it, else `wide`."""
+    return PRECISIONS["ezkl" if width <= EZKL_MAX_WIDTH else "wide"]
+
+
+def fold_norm(
+    weight: FloatArray, bias: FloatArray, gamma: FloatArray, beta: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Move LayerNorm's affine part into the linear layer after it: W' = γ·W, b' = b + β·W."""
+    products = beta[:, None] * weight
+    folded = [math.fsum([b, *column]) for b, column in zip(bias.tolist(), products.T, strict=True)]
+    return gamma[:, None] * weight, np.array(folded)
+
+
+def weight_fraction(weight: FloatArray, bits: int) -> int:
+    """The most fraction bits with which every weight fits in `bits` bits."""
+    largest = float(np.abs(weight).max())
+    limit = (1 << (bits - 1)) - 1
+    fraction = MAX_WEIGHT_FRACTION
+    while fraction > -MAX_WEIGHT_FRACTION and math.ldexp(largest, fraction) > limit:
+        fraction -= 1
+    return fraction
+
+
+def quantise(values: FloatArray, fraction: int) -> IntArray:
+    """floor(x·2^f + 1/2), exactly: scaling by a power of two and floor do not round."""
+    return np.floor(np.ldexp(values, fraction) + 0.5).astype(np.int64)
+
+
+def epsilon_at(epsilon: Fraction, fraction: int) -> tuple[int, int]:
+    """ε·2^(2f) as (numerator, denominator)."""
+    scaled = epsilon * 4**fraction
+    return scaled.numerator, scaled.denominator
+
+
+@dataclass(slots=True)
+class _Builder:
+    """Collects the units and tensors of one exact model."""
+
+    checkpoint: Checkpoint
+    precision: Precision
+    tensors: dict[str, IntArray] = field(default_factory=dict)
+
+    def keep(self, name: str, values: IntArray) -> str:
+        self.tensors[name] = values
+        return name
+
+    def linear(
+        self,
+        unit: str,
+        name: str,
+        x: bounds.Vector,
+        weight: FloatArray,
+        bias: FloatArray,
+        fraction_in: int,
+        fraction_out: int,
+    ) -> tuple[Linear, bounds.Vector]:
+        """Quantise one layer; the weight gives up bits if the shift would be negative."""
+        bits = weight_fraction(weight, self.precision.weight_bits)
+        shift = fraction_in + bits - fraction_out
+        w = quantise(weight, bits)
+        b = quantise(bias, fraction_in + bits)
+        names = (f"{unit}.{name}.weight", f"{unit}.{name}.bias")
+        layer, output = bounds.linear(unit, name, x, w, b, shift, names)
+        self.keep(names[0], w)
+        self.keep(names[1], b)
+        return layer, output
+
+    def norm(self, unit: str, bound: int) -> tuple[Norm, bounds.Vector]:
+        config, fractions = self.checkpoint.config, self.precision.fractions
+        n = bounds.norm(
+            unit,
+            bound,
+            d=config.width,
+            fraction=fractions.norm,
+            epsilon=epsilon_at(config.epsilon, fractions.residual),
+        )
+        return n, bounds.normalised(n, config.width)
+
+    def embed(self) -> Embed:
+        fraction = self.precision.fractions.residual
+        tokens = quantise(self.checkpoint.tensors["wte.weight"], fraction)
+        positions = quantise(self.checkpoint.tensors["wpe.weight"], fraction)
+        bound = int(np.abs(tokens).max()) + int(np.abs(positions).max())
+        bounds.require(bound, FLOAT64_LIMIT, "embed", "the embedding")
+        return Embed(
+            self.keep("embed.tokens", tokens), self.keep("embed.positions", positions), bound
+        )
+
+    def attention(self, index: int, bound: int) -> Attention:
+        config, f = self.checkpoint.config, self.precision.fractions
+        unit, weights = f"attention[{index}]", self.checkpoint.tensors
+        d, head_width = config.width, config.width // config.heads
+        norm, x = self.norm(unit, bound)
+        merged, bias = fold_norm(
+            weights[f"h.{index}.attn.c_attn.weight"],
+            weights[f"h.{index}.attn.c_attn.bias"],
+            weights[f"h.{index}.ln_1.weight"],
+            weights[f"h.{index}.ln_1.bias"],
+        )
+        # 1/√d_head goes into W_q: exact where d_head is a power of four.
+        root = math.sqrt(head_width) if config.scale_scores else 1.0
+        query, q = self.linear(
+            unit, "query", x, merged[:, :d] / root, bias[:d] / root, f.norm, f.query
+        )
+        key, k = self.linear(
+            unit, "key", x, merged[:, d : 2 * d], bias[d : 2 * d], f.norm, f.key
+        )
+        value, v = self.linear(unit, "value", x, merged[:, 2 * d :], bias[2 * d :], f.norm, f.value)
+        shift = f.query + f.key - f.score
+        if shift < 0:
+            raise UnsupportedModel(f"{unit}: query and key have fewer fraction bits than scores")
+        product = bounds.require(
+            min(q.norm * k.norm, head_width * query.output * key.output) + ((1 << shift) >> 1),
+            FLOAT64_LIMIT,
+            unit,
+            "q·k",
+        )
+        exp = self.exp_table()
+        total = config.context * int(self.tensors[exp][0])
+        mixed = bounds.require(
+            total * value.output + total, FLOAT64_LIMIT, unit, "the sum of e·v"
+        )
+        # o is a rounded convex combination of values, per head: ½ more for each entry
+        o = bounds.Vector([n + 1 for n in v.entries], v.norm + (bounds.ceil_sqrt(d) + 1) // 2)
+        out, y = self.linear(
+            unit,
+            "out",
+            o,
+            weights[f"h.{index}.attn.c_proj.weight"],
+            weights[f"h.{index}.attn.c_proj.bias"],
+            f.value,
+            f.residual,
+        )
+        return Attention(
+            norm=norm,
+            query=query,
+            key=key,
+            value=value,
+            score_shift=shift,
+            product=product,
+            score=(product >> shift) + 1,
+            exp=exp,
+            total=total,
+            mixed=mixed,
+            out=out,
+            output=bounds.require(bound + out.output, FLOAT64_LIMIT, unit, "the residual stream"),
+        )
+
+    def mlp(self, index: int, bound: int) -> Mlp:
+        f, unit, weights = self.precision.fractions, f"mlp[{index}]", self.checkpoint.tensors
+        norm, x = self.norm(unit, bound)
+        weight, bias = fold_norm(
+            weights[f"h.{index}.mlp.c_fc.weight"],
+            weights[f"h.{index}.mlp.c_fc.bias"],
+            weights[f"h.{index}.ln_2.weight"],
+            weights[f"h.{index}.ln_2.bias"],
+        )
+        expand, hidden = self.linear(unit, "expand", x, weight, bias, f.norm, f.hidden)
+        gelu = self.gelu_table()
+        project, _ = self.linear(
+            unit,
+            "project",
+            hidden,  # |gelu(x)| <= |x|: `gelu_table` checks it for every entry
+            weights[f"h.{index}.mlp.c_proj.weight"],
+            weights[f"h.{index}.mlp.c_proj.bias"],
+            f.hidden,
+            f.residual,
+        )
+        output = bounds.require(
+            bound + project.output, FLOAT64_LIMIT, unit, "the residual stream"
+        )
+        return Mlp(norm=norm, expand=expand, gelu=gelu, project=project, output=output)
+
+    def head(self, bound: int) -> Head:
+        f, weights = self.precision.fractions, self.checkpoint.tensors
+        norm, x = self.norm("head", bound)
+        matrix = weights["lm_head.weight"].T
+        weight, bias = fold_norm(
+            matrix, np.zeros(matrix.shape[1]), weights["ln_f.weight"], weights["ln_f.bias"]
+        )
+        # logits are compared with each other, so one scale serves all, whatever it is
+        layer, _ = self.linear("head", "logits", x, weight, bias, f.norm, self._logit_fraction(weight))
+        return Head(norm, layer.weight, layer.bias, layer.accumulator)
+
+    def _logit_fraction(self, weight: FloatArray) -> int:
+        return self.precision.fractions.norm + weight_fraction(weight, self.precision.weight_bits)
+
+    def exp_table(self) -> str:
+        name, exp = "table.exp", self.precision.exp
+        if name not in self.tensors:
+            if exp.family == "free":
+                table = tables.exp_free(exp.argument_bits, exp.value_parameter)
+            else:
+                table = tables.exp_ezkl(exp.argument_bits, exp.value_parameter, exp.logrows)
+            self.keep(name, table)
+        return name
+
+    def gelu_table(self) -> str:
+        name = "table.gelu"
+        if name not in self.tensors:
+            fraction = self.precision.fractions.hidden
+            table = {
+                "gelu_new": tables.gelu_tanh,
+                "gelu": tables.gelu_erf,
+                "relu": lambda _: tables.relu(),
+            }[self.checkpoint.config.activation](fraction)
+            if not (table <= np.arange(len(table))).all():
+                raise UnsupportedModel("the GELU table breaks |gelu(x)| <= |x|")
+            self.keep(name, table)
+        return name
+
+
+def build(
+    checkpoint: Checkpoint,
+    precision: Precision,
+    blocks: tuple[int, int] | None = None,
+    *,
+    input_bound: int | None = None,
+) -> tuple[Specification, dict[str, IntArray]]:
+    """The exact model of `checkpoint`: its specification and its integers.
+
+    `blocks` (i, j) keeps blocks i to j-1 only, as a fragment whose rows must stay within the
+    bound that the whole model proves there, or within `input_bound`. Raises `UnsupportedModel` if
+    a bound leaves the exact range, or if `blocks` is not a range of the checkpoint's blocks.
+    """
+    config = checkpoint.config
+    first, last = blocks if blocks is not None else (0, config.blocks)
+    if not 0 <= first < last <= config.blocks:
+        raise UnsupportedModel(
+            f"blocks {first}:{last} are not a range of the checkpoint's {config.blocks} blocks"
+        )
+    builder = _Builder(checkpoint, precision)
+    text = blocks is None
+    embed = builder.embed()
+    bound = embed.output
+    # A fragment's input bound is the one that the blocks before it prove.
+    for index in range(first) if input_bound is None else ():
+        bound = builder.mlp(index, builder.attention(index, bound).output).output
+    start = bound if input_bound is None or text else input_bound
+    bound = start
+    builder.tensors = dict(builder.tensors) if text else {}
+    attentions, mlps = [], []
+    for index in range(first, last):
+        attentions.append(builder.attention(index, bound))
+        mlps.append(builder.mlp(index, attentions[-1].output))
+        bound = mlps[-1].output
+    head = builder.head(bound) if text else None
+    if text and checkpoint.tokenizer is None:
+        raise UnsupportedModel(
+            "the checkpoint has no tokenizer.json, which a text model needs; "
+            "export a fragment with --blocks i:j instead"
+        )
+    stored = {}
+    for name, values in builder.tensors.items():
+        dtype = magnitude_type(values)
+        stored[name] = StoredTensor(dtype, values.shape, tensor_digest(values, dtype))
+    specification = Specification(
+        format=FORMAT,
+        kind="text" if text else "fragment",
+        source=checkpoint.digest,
+        architecture=Architecture(
+            width=config.width,
+            heads=config.heads,
+            inner=config.inner,
+            vocabulary=config.vocabulary,
+            context=config.context,
+            first_block=first,
+            blocks=last - first,
+            activation=config.activation,
+        ),
+        fractions=precision.fractions,
+        exp=precision.exp,
+        input=start,
+        embed=embed if text else None,
+        attention=tuple(attentions),
+        mlp=tuple(mlps),
+        head=head,
+        tensors=stored,
+        tokenizer=sha256(checkpoint.tokenizer) if text and checkpoint.tokenizer else None,
+        pad_id=config.stop_ids[0] if config.stop_ids else 0,
+        stop_ids=config.stop_ids,
+    )
+    specification.check()
+    return specification, builder.tensors

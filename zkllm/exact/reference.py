@@ -1,0 +1,120 @@
+"""Units in numpy: the executor that is right where others differ, and the `replay` backend's core."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zkllm.errors import UnsupportedModel
+from zkllm.exact import arithmetic
+from zkllm.exact.arithmetic import Attended, Normalised
+from zkllm.exact.model import ExactModel
+from zkllm.exact.specification import Attention, Embed, Head, Linear, Mlp, Norm
+from zkllm.tensors import IntArray
+
+_HEAD_COLUMNS = 8192
+"""Logits are made in slices of so many columns: 50257 rows of float64 need not be in memory."""
+
+
+def normalise(x: IntArray, n: Norm) -> Normalised:
+    """LayerNorm with the constants of `n`."""
+    return arithmetic.layer_norm(x, shift=n.shift, epsilon=n.epsilon, gain=n.gain)
+
+
+def apply(model: ExactModel, layer: Linear, x: IntArray) -> IntArray:
+    """One linear layer of `model`."""
+    return arithmetic.linear(
+        x, model.tensor(layer.weight), model.tensor(layer.bias), shift=layer.shift
+    )
+
+
+def embed(model: ExactModel, unit: Embed, ids: IntArray) -> IntArray:
+    """[T] to [T, d]: gathered rows of wte and wpe."""
+    return model.tensor(unit.tokens)[ids] + model.tensor(unit.positions)[: len(ids)]
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionValues:
+    """All inner values of an attention unit."""
+
+    norm: Normalised
+    query: IntArray
+    """[h, T, d_head], as key and value."""
+    key: IntArray
+    value: IntArray
+    attended: Attended
+    projected: IntArray
+    """[T, d]: what is added to the residual stream."""
+    output: IntArray
+    """[T, d]."""
+
+
+def attention(model: ExactModel, unit: Attention, x: IntArray) -> AttentionValues:
+    """[T, d] to [T, d], with everything in between."""
+    heads = model.specification.architecture.heads
+    norm = normalise(x, unit.norm)
+    q, k, v = (
+        arithmetic.split_heads(apply(model, layer, norm.output), heads)
+        for layer in (unit.query, unit.key, unit.value)
+    )
+    attended = arithmetic.attention(q, k, v, shift=unit.score_shift, table=model.tensor(unit.exp))
+    projected = apply(model, unit.out, arithmetic.join_heads(attended.output))
+    return AttentionValues(norm, q, k, v, attended, projected, x + projected)
+
+
+def mlp(model: ExactModel, unit: Mlp, x: IntArray) -> IntArray:
+    """[T, d] to [T, d]."""
+    hidden = apply(model, unit.expand, normalise(x, unit.norm).output)
+    activated = arithmetic.gelu(hidden, model.tensor(unit.gelu))
+    return x + apply(model, unit.project, activated)
+
+
+def head(model: ExactModel, unit: Head, x: IntArray) -> IntArray:
+    """[n, d] to the arg-max ids [n], ties to the lowest id."""
+    normalised = normalise(x, unit.norm).output
+    weight, bias = model.tensor(unit.weight), model.tensor(unit.bias)
+    best = np.zeros(len(x), dtype=np.int64)
+    highest: IntArray | None = None
+    for start in range(0, weight.shape[1], _HEAD_COLUMNS):
+        columns = slice(start, start + _HEAD_COLUMNS)
+        logits = arithmetic.matmul(normalised, weight[:, columns]) + bias[columns]
+        index = arithmetic.arg_max(logits)
+        value = logits[np.arange(len(x)), index]
+        # strictly greater: an equal logit at a higher id loses the tie
+        wins = np.ones(len(x), dtype=bool) if highest is None else value > highest
+        best = np.where(wins, index + start, best)
+        highest = value if highest is None else np.where(wins, value, highest)
+    return best
+
+
+def logits(model: ExactModel, x: IntArray) -> IntArray:
+    """All raw accumulators [n, vocabulary] of the head, for the fidelity report."""
+    unit = model.specification.head
+    if unit is None:
+        raise UnsupportedModel("a fragment has no head")
+    normalised = normalise(x, unit.norm).output
+    return arithmetic.matmul(normalised, model.tensor(unit.weight)) + model.tensor(unit.bias)
+
+
+def run_unit(model: ExactModel, name: str, x: IntArray) -> IntArray:
+    """The output of unit `name` for the input `x`: ids [T] for embed, rows [T, d] for the rest."""
+    unit = model.specification.units()[name]
+    if isinstance(unit, Embed):
+        return embed(model, unit, x)
+    if isinstance(unit, Attention):
+        return attention(model, unit, x).output
+    if isinstance(unit, Mlp):
+        return mlp(model, unit, x)
+    return head(model, unit, x)
+
+
+def forward(model: ExactModel, x: IntArray) -> list[IntArray]:
+    """All boundaries from the first: `x` is ids [T] for a text model, rows [T, d] for a fragment."""
+    spec = model.specification
+    rows = x if spec.embed is None else embed(model, spec.embed, x)
+    boundaries = [rows]
+    for attention_unit, mlp_unit in zip(spec.attention, spec.mlp, strict=True):
+        boundaries.append(attention(model, attention_unit, boundaries[-1]).output)
+        boundaries.append(mlp(model, mlp_unit, boundaries[-1]))
+    return boundaries

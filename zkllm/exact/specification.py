@@ -1,0 +1,345 @@
+"""The specification: everything that defines an exact model except the integers of its tensors.
+
+`spec.json` is the canonical JSON of a `Specification`. It names the digest of every tensor and of
+the tokenizer, so that the digest of this one file names the whole model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from zkllm.digests import Digest, canonical_json, is_digest, parse_canonical_json, tagged
+from zkllm.errors import InvalidBundle, UnsupportedVersion
+from zkllm.tensors import TensorType
+
+FORMAT = 1
+MAX_BYTES = 16 << 20
+"""No specification is longer: GPT-2 XL's has about 400 kB."""
+
+FLOAT64_LIMIT = 1 << 52
+"""No value or partial sum that an executor carries in float64 may reach this."""
+VARIANCE_LIMIT = 1 << 61
+"""No variance V may reach this."""
+
+Activation = Literal["gelu_new", "gelu", "relu"]
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The shape of the network, in GPT-2's terms."""
+
+    width: int
+    """d: size of the residual stream."""
+    heads: int
+    inner: int
+    """Width of the MLP's hidden layer."""
+    vocabulary: int
+    context: int
+    """Largest number of positions."""
+    first_block: int
+    """Index, in the checkpoint, of the first block of this model; 0 unless it is a fragment."""
+    blocks: int
+    activation: Activation
+
+
+@dataclass(frozen=True, slots=True)
+class Fractions:
+    """Fraction bits f of each kind of activation: value = n·2^-f."""
+
+    residual: int
+    norm: int
+    query: int
+    key: int
+    value: int
+    score: int
+    hidden: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpTable:
+    """Which EXP table the attention uses (`zkllm.exact.tables`)."""
+
+    family: Literal["free", "ezkl"]
+    argument_bits: int
+    """a of the free family, S of ezkl's: arguments are multiples of 2^-a."""
+    value_parameter: int
+    """k of the free family (values are multiples of 2^-k), hi of ezkl's."""
+    logrows: int
+    """Size of ezkl's lookup window, 2^logrows - 8; 0 for the free family."""
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """LayerNorm's constants and proven bounds (`arithmetic.layer_norm`)."""
+
+    shift: int
+    """t."""
+    epsilon: int
+    """E."""
+    gain: int
+    """K."""
+    centred: int
+    """Bound on |c|."""
+    variance: int
+    """Bound on V; below `VARIANCE_LIMIT`."""
+    output: int
+    """Bound on |x̂|."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """round((x·W + b) / 2^s), with proven bounds."""
+
+    weight: str
+    bias: str
+    shift: int
+    accumulator: int
+    """Bound on the sum of the absolute values of all terms, bias and rounding included."""
+    output: int
+    """Bound on |y|."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """x = wte[id] + wpe[position]."""
+
+    tokens: str
+    positions: str
+    output: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """x + out(attention(norm(x)))."""
+
+    norm: Norm
+    query: Linear
+    key: Linear
+    value: Linear
+    score_shift: int
+    product: int
+    """Bound on the sum of |q·k| terms, rounding included."""
+    score: int
+    """Bound on |s|."""
+    exp: str
+    total: int
+    """Bound on S at the full context."""
+    mixed: int
+    """Bound on Σ e·|v| + S at the full context."""
+    out: Linear
+    output: int
+    """Bound on the residual stream after the unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mlp:
+    """x + project(gelu(expand(norm(x))))."""
+
+    norm: Norm
+    expand: Linear
+    gelu: str
+    project: Linear
+    output: int
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """arg-max of norm(x)·W + b: raw accumulators, ties to the lowest id."""
+
+    norm: Norm
+    weight: str
+    bias: str
+    logit: int
+    """Bound on the sum of the absolute values of all terms of a logit."""
+
+
+Unit = Embed | Attention | Mlp | Head
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One integer tensor of the model."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    digest: Digest
+
+    @property
+    def type(self) -> TensorType:
+        return TensorType(self.dtype, self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Specification:
+    """An exact model, up to the integers of its tensors, which it names by digest."""
+
+    format: int
+    kind: Literal["text", "fragment"]
+    source: Digest
+    """Digest of the checkpoint's files (`zkllm.checkpoints.Checkpoint.digest`)."""
+    architecture: Architecture
+    fractions: Fractions
+    exp: ExpTable
+    input: int
+    """Bound on |x| at the first boundary: proven for `text`, demanded for `fragment`."""
+    embed: Embed | None
+    attention: tuple[Attention, ...]
+    mlp: tuple[Mlp, ...]
+    head: Head | None
+    tensors: dict[str, StoredTensor]
+    tokenizer: Digest | None
+    """Digest of tokenizer.json; none for a fragment."""
+    pad_id: int
+    """The token that fills up a run to the fixed length of a circuit."""
+    stop_ids: tuple[int, ...]
+    """Tokens after which a completion may end early."""
+
+    def units(self) -> dict[str, Unit]:
+        """All units by name, in the order of the computation."""
+        named: dict[str, Unit] = {}
+        if self.embed is not None:
+            named["embed"] = self.embed
+        for i, (attention, mlp) in enumerate(zip(self.attention, self.mlp, strict=True)):
+            block = self.architecture.first_block + i
+            named[f"attention[{block}]"] = attention
+            named[f"mlp[{block}]"] = mlp
+        if self.head is not None:
+            named["head"] = self.head
+        return named
+
+    def boundary_bounds(self) -> list[int]:
+        """Bound of every boundary: input of the first block, then output of every block unit."""
+        bounds = [self.input]
+        for attention, mlp in zip(self.attention, self.mlp, strict=True):
+            bounds += [attention.output, mlp.output]
+        return bounds
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return canonical_json(_to_json(self))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Specification:
+        """Parse `spec.json`; raises `InvalidBundle` or `UnsupportedVersion`."""
+        if len(data) > MAX_BYTES:
+            raise InvalidBundle(f"spec.json: at most {MAX_BYTES} bytes, got {len(data)}")
+        value = parse_canonical_json(data, "spec.json")
+        if isinstance(value, dict) and value.get("format") != FORMAT:
+            found = str(value.get("format"))[:20]
+            raise UnsupportedVersion(f"spec.json: expected format {FORMAT}, got {found}")
+        specification = typing.cast(Specification, from_json(cls, value, "spec.json"))
+        specification.check()
+        return specification
+
+    @property
+    def digest(self) -> Digest:
+        """The model digest: the name of this exact model."""
+        return model_digest(self.to_bytes())
+
+    def check(self) -> None:
+        """Raises `InvalidBundle` unless shapes, names and bounds fit together."""
+        a = self.architecture
+        positive = (a.width, a.heads, a.inner, a.vocabulary, a.context, a.blocks)
+        if min(positive) < 1 or a.width % a.heads or a.first_block < 0:
+            raise InvalidBundle("spec.json: the architecture's numbers do not fit together")
+        if not len(self.attention) == len(self.mlp) == a.blocks:
+            raise InvalidBundle(f"spec.json: expected {a.blocks} attention and mlp units each")
+        text = self.kind == "text"
+        if text != (self.embed is not None) or text != (self.head is not None):
+            raise InvalidBundle("spec.json: a text model, and only it, has embed and head")
+        if text != (self.tokenizer is not None) or (text and a.first_block):
+            raise InvalidBundle("spec.json: a text model, and only it, has a tokenizer")
+        if any(not 0 <= i < a.vocabulary for i in (self.pad_id, *self.stop_ids)):
+            raise InvalidBundle("spec.json: pad and stop ids must be tokens of the vocabulary")
+        for name, shape in self.tensor_shapes().items():
+            if name not in self.tensors or self.tensors[name].shape != shape:
+                raise InvalidBundle(f"spec.json: expected a tensor {name} of shape {list(shape)}")
+        tables = {u.exp for u in self.attention} | {u.gelu for u in self.mlp}
+        for name in tables:
+            if name not in self.tensors or len(self.tensors[name].shape) != 1:
+                raise InvalidBundle(f"spec.json: expected a table {name}")
+        unread = set(self.tensors) - set(self.tensor_shapes()) - tables
+        if unread:
+            raise InvalidBundle(f"spec.json: tensor {min(unread)} belongs to no unit")
+
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape that each weight must have, tables excepted."""
+        a = self.architecture
+        shapes: dict[str, tuple[int, ...]] = {}
+
+        def linear(layer: Linear, n: int, m: int) -> None:
+            shapes[layer.weight], shapes[layer.bias] = (n, m), (m,)
+
+        if self.embed is not None:
+            shapes[self.embed.tokens] = (a.vocabulary, a.width)
+            shapes[self.embed.positions] = (a.context, a.width)
+        for unit in self.attention:
+            for layer in (unit.query, unit.key, unit.value, unit.out):
+                linear(layer, a.width, a.width)
+        for mlp in self.mlp:
+            linear(mlp.expand, a.width, a.inner)
+            linear(mlp.project, a.inner, a.width)
+        if self.head is not None:
+            shapes[self.head.weight] = (a.width, a.vocabulary)
+            shapes[self.head.bias] = (a.vocabulary,)
+        return shapes
+
+
+def model_digest(specification: bytes) -> Digest:
+    """The digest of a model from the bytes of its `spec.json`."""
+    return tagged("zkllm/model/v1", specification)
+
+
+def _to_json(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        fields = dataclasses.fields(value)
+        return {field.name: _to_json(getattr(value, field.name)) for field in fields}
+    if isinstance(value, tuple):
+        return [_to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _to_json(item) for key, item in value.items()}
+    return value
+
+
+def from_json(kind: Any, value: Any, what: str) -> Any:
+    """Build `kind` (dataclass, tuple, dict, union, literal, str or int) from parsed JSON.
+
+    Raises `InvalidBundle` for an unknown, missing or mistyped field.
+    """
+    origin = typing.get_origin(kind)
+    if kind is Digest:
+        if not is_digest(value):
+            raise InvalidBundle(f"{what}: expected a sha256 digest, got {value!r:.40}")
+        return value
+    if kind is int or kind is str:
+        if type(value) is not kind:
+            raise InvalidBundle(f"{what}: expected {kind.__name__}, got {type(value).__name__}")
+        return value
+    if origin is Literal:
+        if type(value) is not str or value not in typing.get_args(kind):
+            allowed = ", ".join(typing.get_args(kind))
+            raise InvalidBundle(f"{what}: expected one of {allowed}, got {value!r:.40}")
+        return value
+    if origin is types.UnionType:
+        (inner,) = (a for a in typing.get_args(kind) if a is not type(None))
+        return None if value is None else from_json(inner, value, what)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise InvalidBundle(f"{what}: expected a list, got {type(value).__name__}")
+        item = typing.get_args(kind)[0]
+        return tuple(from_json(item, v, f"{what}[{i}]") for i, v in enumerate(value))
+    if not isinstance(value, dict):
+        raise InvalidBundle(f"{what}: expected an object, got {type(value).__name__}")
+    if origin is dict:
+        item = typing.get_args(kind)[1]
+        return {key: from_json(item, v, f"{what}.{key[:60]}") for key, v in value.items()}
+    hints = typing.get_type_hints(kind)
+    if set(value) != set(hints):
+        odd = sorted(set(value) ^ set(hints))[0][:40]
+        state = "unknown" if odd in value else "missing"
+        raise InvalidBundle(f"{what}: {state} field {odd}")
+    return kind(**{name: from_json(hint, value[name], f"{what}.{name}") for name, hint in hints.items()})

@@ -1,0 +1,119 @@
+"""EXP and GELU tables, correctly rounded with `decimal`, on any machine the same.
+
+A table is *stored* in the exact model and its digest is checked; this code only makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import ROUND_FLOOR, Decimal, localcontext
+
+import numpy as np
+
+from zkllm.tensors import IntArray
+
+_DIGITS = 60
+"""Working precision: an entry would have to lie within 10^-50 of a tie to be rounded wrongly."""
+_LIMIT = 1 << 20
+"""No table is longer than this."""
+
+FLOAT32_E = Decimal("2.7182817459106445")
+"""e rounded to float32: the base of ezkl's Exp table (measured on the wheel)."""
+
+
+def _round(value: Decimal) -> int:
+    return int((value + Decimal("0.5")).to_integral_value(rounding=ROUND_FLOOR))
+
+
+def _until_zero(entry: Callable[[int], Decimal]) -> IntArray:
+    """Entries 0, 1, ... up to and with the first that rounds to 0 for good."""
+    values: list[int] = []
+    while len(values) < _LIMIT:
+        values.append(_round(entry(len(values))))
+        # Both tables end at 0 on a falling slope; u·Φ(-u) also starts at 0, hence the length.
+        if values[-1] == 0 and len(values) > 1 and max(values) > 0:
+            return np.array(values, dtype=np.int64)
+    raise OverflowError(f"a table would need more than {_LIMIT} entries")
+
+
+def exp_free(argument_bits: int, value_bits: int) -> IntArray:
+    """EXP[u] = round(2^k·exp(-u·2^-a)) with a = `argument_bits`, k = `value_bits`; ends in 0."""
+    with localcontext() as context:
+        context.prec = _DIGITS
+        step = Decimal(2) ** -argument_bits
+        scale = Decimal(2) ** value_bits
+        return _until_zero(lambda u: scale * (-u * step).exp())
+
+
+def exp_ezkl(scale: int, offset: int, logrows: int) -> IntArray:
+    """EXP[z] = floor(2^S·E^((hi - z)/2^S) + 1/2) over ezkl's whole lookup window of 2^k - 8 values.
+
+    S = `scale`, hi = `offset`, k = `logrows`, E = `FLOAT32_E`. An offset makes values finer than
+    arguments. The entries are those of ezkl's own table at hi - z, so that one lookup proves both
+    the range of z and the value.
+    """
+    with localcontext() as context:
+        context.prec = _DIGITS
+        log_base = FLOAT32_E.ln()
+        unit = Decimal(2) ** scale
+        return np.array(
+            [_round(unit * ((offset - z) * log_base / unit).exp()) for z in range(2**logrows - 8)],
+            dtype=np.int64,
+        )
+
+
+def _erf(x: Decimal) -> Decimal:
+    """erf by its Maclaurin series; fast enough below |x| = 8."""
+    term = total = x
+    n = 0
+    threshold = Decimal(10) ** -(_DIGITS + 5)
+    while abs(term) > threshold:
+        n += 1
+        term *= -x * x / n
+        total += term / (2 * n + 1)
+    return total * 2 / _pi().sqrt()
+
+
+def _pi() -> Decimal:
+    """π by Machin's formula, to the working precision."""
+
+    def arctan_inverse(n: int) -> Decimal:
+        power = total = Decimal(1) / n
+        k = 1
+        while abs(power) > Decimal(10) ** -(_DIGITS + 8):
+            power /= -n * n
+            k += 2
+            total += power / k
+        return total
+
+    return 4 * (4 * arctan_inverse(5) - arctan_inverse(239))
+
+
+def gelu_erf(fraction: int) -> IntArray:
+    """D[u] = round(2^f·x·Φ(-x)) at x = u·2^-f, f = `fraction`, with the Gaussian Φ."""
+    with localcontext() as context:
+        context.prec = _DIGITS + 15
+        root = Decimal(2).sqrt()
+        unit = Decimal(2) ** fraction
+        return _until_zero(lambda u: u * (1 - _erf(u / unit / root)) / 2)
+
+
+def gelu_tanh(fraction: int) -> IntArray:
+    """D for GPT-2's `gelu_new`, Φ(-x) ≈ (1 - tanh(√(2/π)·(x + 0.044715·x³))) / 2."""
+    with localcontext() as context:
+        context.prec = _DIGITS
+        slope = (2 / _pi()).sqrt()
+        unit = Decimal(2) ** fraction
+        cubic = Decimal("0.044715")
+
+        def entry(u: int) -> Decimal:
+            x = u / unit
+            # (1 - tanh(a))/2 = 1/(exp(2a) + 1)
+            return u / ((2 * slope * (x + cubic * x**3)).exp() + 1)
+
+        return _until_zero(entry)
+
+
+def relu() -> IntArray:
+    """D = [0]: max(x, 0) alone."""
+    return np.zeros(1, dtype=np.int64)

@@ -1,0 +1,82 @@
+"""Reading with limits and writing atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from zkllm.errors import BackendError, InputError, LimitExceeded, UnsafePath
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """The bytes of the regular file at `path`, at most `limit` of them.
+
+    Raises `UnsafePath` for a device, pipe or folder, `LimitExceeded` for a longer file,
+    `InputError` if it cannot be read. The size is checked before anything is read, and again by
+    reading one byte more, since a file may grow.
+    """
+    try:
+        # Without O_NONBLOCK, opening a named pipe would wait for its writer for ever.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as err:
+        raise InputError(f"{path}: {(err.strerror or str(err)).lower()}") from err
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise UnsafePath(f"{path}: expected a regular file")
+        if status.st_size > limit:
+            raise LimitExceeded(f"{path}: at most {limit} bytes expected, got {status.st_size}")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise LimitExceeded(f"{path}: at most {limit} bytes expected, got more")
+    return data
+
+
+@contextlib.contextmanager
+def write_atomically(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a file that takes the place of `path` only if the block succeeds.
+
+    Raises `BackendError` if the disk is full or the folder cannot be written.
+    """
+    temporary: str | None = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; what zkllm writes is as public as any other output.
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)
+        os.replace(temporary, path)  # noqa: PTH105
+        temporary = None
+    except OSError as err:
+        raise _cannot_write(path, err) from err
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, err: OSError) -> BackendError:
+    if err.errno == errno.ENOSPC:
+        return BackendError(f"{path}: the disk is full", hint="nothing was left half-written")
+    return BackendError(f"{path}: cannot be written: {(err.strerror or str(err)).lower()}")
+
+
+def fresh_folder(path: Path, *, force: bool) -> None:
+    """Make `path` a folder to write into; raises `InputError` if it has content without `force`."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: expected a folder, found a file")
+    if path.is_dir() and any(path.iterdir()) and not force:
+        raise InputError(f"{path}: exists and is not empty", hint="pass --force to overwrite")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise _cannot_write(path, err) from err
