@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from zkllm.bundle import BackendName
 from zkllm.digests import Digest
 from zkllm.exact.model import ExactModel
+from zkllm.exact.specification import Specification
 from zkllm.tensors import IntArray
 
-BackendName = Literal["replay", "ezkl", "sumcheck"]
 Progress = Callable[[str], None]
 """Receives one line of what is going on; the library never prints."""
 
@@ -57,8 +58,28 @@ class Checked:
     """What the evidence does not reveal; empty if it hides nothing."""
     assumptions: tuple[str, ...] = ()
     """Machine-readable weaknesses, e.g. `insecure-srs`."""
+    binds_nonce: bool = False
+    """Whether the evidence could not have been made before the statement, nonce included."""
     details: dict[str, Any] = field(default_factory=dict)
     """Figures for `--json`: proof bytes, parts, security bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a unit will cost, before anything is spent: predictions, not promises."""
+
+    multiply_adds: int
+    rows: int = 0
+    """Rows of all circuits of the unit; 0 without a circuit."""
+    logrows: int = 0
+    """k of the largest circuit."""
+    key_bytes: int = 0
+    evidence_bytes: int = 0
+    memory_bytes: int = 0
+    """Peak of `setup` and `prove`."""
+    setup_seconds: float = 0.0
+    prove_seconds: float = 0.0
+    verify_seconds: float = 0.0
 
 
 class Backend(Protocol):
@@ -66,10 +87,25 @@ class Backend(Protocol):
 
     name: BackendName
 
+    def unsupported(self, specification: Specification, unit: str) -> str:
+        """Why this backend cannot prove `unit`; empty if it can."""
+        ...
+
+    def estimate(self, specification: Specification, unit: str, tokens: int) -> Estimate:
+        """What `unit` will cost for runs of `tokens` positions, on two ordinary cores."""
+        ...
+
     def setup(
         self, model: ExactModel, unit: str, tokens: int, keys: Path, progress: Progress = silent
     ) -> Pin:
         """Make the keys of `unit` for runs of `tokens` positions in the folder `keys`."""
+        ...
+
+    def pin(self, model: ExactModel, unit: str, keys: Path | None) -> Pin:
+        """The digests that a policy pins of keys that are there, recomputed from their bytes.
+
+        Raises `InputError` if the keys of `unit` are not in `keys`.
+        """
         ...
 
     def prove(

@@ -6,14 +6,13 @@ the tokenizer, so that the digest of this one file names the whole model.
 
 from __future__ import annotations
 
-import dataclasses
-import types
 import typing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from zkllm.digests import Digest, canonical_json, is_digest, parse_canonical_json, tagged
+from zkllm.digests import Digest, canonical_json, parse_canonical_json, tagged
 from zkllm.errors import InvalidBundle, UnsupportedVersion
+from zkllm.records import from_json, to_json
 from zkllm.tensors import TensorType
 
 FORMAT = 1
@@ -220,7 +219,7 @@ class Specification:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
-        return canonical_json(_to_json(self))
+        return canonical_json(to_json(self))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Specification:
@@ -289,57 +288,17 @@ class Specification:
         return shapes
 
 
+def multiply_adds(specification: Specification, unit: str, tokens: int) -> int:
+    """Products that `unit` sums for a run of `tokens` positions; one row for the head."""
+    a = specification.architecture
+    found = specification.units()[unit]
+    if isinstance(found, Attention):
+        return 4 * tokens * a.width**2 + tokens * (tokens + 1) * a.width
+    if isinstance(found, Mlp):
+        return 2 * tokens * a.width * a.inner
+    return a.width * a.vocabulary if isinstance(found, Head) else 0
+
+
 def model_digest(specification: bytes) -> Digest:
     """The digest of a model from the bytes of its `spec.json`."""
     return tagged("zkllm/model/v1", specification)
-
-
-def _to_json(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        fields = dataclasses.fields(value)
-        return {field.name: _to_json(getattr(value, field.name)) for field in fields}
-    if isinstance(value, tuple):
-        return [_to_json(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _to_json(item) for key, item in value.items()}
-    return value
-
-
-def from_json(kind: Any, value: Any, what: str) -> Any:
-    """Build `kind` (dataclass, tuple, dict, union, literal, str or int) from parsed JSON.
-
-    Raises `InvalidBundle` for an unknown, missing or mistyped field.
-    """
-    origin = typing.get_origin(kind)
-    if kind is Digest:
-        if not is_digest(value):
-            raise InvalidBundle(f"{what}: expected a sha256 digest, got {value!r:.40}")
-        return value
-    if kind is int or kind is str:
-        if type(value) is not kind:
-            raise InvalidBundle(f"{what}: expected {kind.__name__}, got {type(value).__name__}")
-        return value
-    if origin is Literal:
-        if type(value) is not str or value not in typing.get_args(kind):
-            allowed = ", ".join(typing.get_args(kind))
-            raise InvalidBundle(f"{what}: expected one of {allowed}, got {value!r:.40}")
-        return value
-    if origin is types.UnionType:
-        (inner,) = (a for a in typing.get_args(kind) if a is not type(None))
-        return None if value is None else from_json(inner, value, what)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise InvalidBundle(f"{what}: expected a list, got {type(value).__name__}")
-        item = typing.get_args(kind)[0]
-        return tuple(from_json(item, v, f"{what}[{i}]") for i, v in enumerate(value))
-    if not isinstance(value, dict):
-        raise InvalidBundle(f"{what}: expected an object, got {type(value).__name__}")
-    if origin is dict:
-        item = typing.get_args(kind)[1]
-        return {key: from_json(item, v, f"{what}.{key[:60]}") for key, v in value.items()}
-    hints = typing.get_type_hints(kind)
-    if set(value) != set(hints):
-        odd = sorted(set(value) ^ set(hints))[0][:40]
-        state = "unknown" if odd in value else "missing"
-        raise InvalidBundle(f"{what}: {state} field {odd}")
-    return kind(**{name: from_json(hint, value[name], f"{what}.{name}") for name, hint in hints.items()})

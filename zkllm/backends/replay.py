@@ -1,0 +1,84 @@
+"""The backend `replay`: the verifier computes the unit again. Hides nothing, proves nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from zkllm.backends.base import Checked, Claim, Estimate, Pin, Progress, silent
+from zkllm.bundle import BackendName
+from zkllm.errors import ConstraintViolation, InvalidBundle, ProofRejected
+from zkllm.exact import reference
+from zkllm.exact.model import ExactModel
+from zkllm.exact.specification import Specification, multiply_adds
+from zkllm.tensors import IntArray
+
+
+_MULTIPLY_ADDS_A_SECOND = 1e9
+
+
+class ReplayBackend:
+    """Evidence is empty; verification costs about one inference and needs the weights."""
+
+    name: BackendName = "replay"
+
+    def unsupported(self, specification: Specification, unit: str) -> str:
+        return ""
+
+    def estimate(self, specification: Specification, unit: str, tokens: int) -> Estimate:
+        work = multiply_adds(specification, unit, tokens)
+        a = specification.architecture
+        weights = sum(t.type.size for t in specification.tensors.values())
+        largest = 8 * (max(a.heads * tokens * tokens, tokens * a.inner) * 4 + 2 * weights)
+        return Estimate(
+            multiply_adds=work, memory_bytes=largest, verify_seconds=work / _MULTIPLY_ADDS_A_SECOND
+        )
+
+    def setup(
+        self, model: ExactModel, unit: str, tokens: int, keys: Path, progress: Progress = silent
+    ) -> Pin:
+        return Pin({})
+
+    def pin(self, model: ExactModel, unit: str, keys: Path | None) -> Pin:
+        return Pin({})
+
+    def prove(
+        self, model: ExactModel, claim: Claim, keys: Path | None, progress: Progress = silent
+    ) -> bytes:
+        difference = _difference(model, claim)
+        if difference:
+            raise ConstraintViolation(difference, hint="the trace is not a run of this model")
+        return b""
+
+    def verify(
+        self, claim: Claim, evidence: bytes, model: ExactModel, pin: Pin | None, keys: Path | None
+    ) -> Checked:
+        if evidence:
+            raise InvalidBundle(f"{claim.unit}: replay has no evidence, got {len(evidence)} bytes")
+        difference = _difference(model, claim)
+        if difference:
+            raise ProofRejected(difference)
+        return Checked("recomputed")
+
+
+def _difference(model: ExactModel, claim: Claim) -> str:
+    """Where the claimed output first differs from the recomputed one; empty if nowhere."""
+    got = recompute(model, claim)
+    if got.shape != claim.outputs.shape:
+        return f"{claim.unit}: expected shape {list(got.shape)}, got {list(claim.outputs.shape)}"
+    if np.array_equal(got, claim.outputs):
+        return ""
+    place = tuple(int(i) for i in np.argwhere(got != claim.outputs)[0])
+    return (
+        f"{claim.unit}: recomputed {int(got[place])} at {list(place)}, "
+        f"the claim says {int(claim.outputs[place])}"
+    )
+
+
+def recompute(model: ExactModel, claim: Claim) -> IntArray:
+    """What the unit of `claim` really gives for the claimed inputs."""
+    if claim.unit != "head":
+        return reference.run_unit(model, claim.unit, claim.inputs)
+    rows = claim.inputs[claim.first_row : claim.first_row + len(claim.outputs)]
+    return reference.run_unit(model, "head", rows)

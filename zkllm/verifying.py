@@ -1,0 +1,242 @@
+"""Verification: a statement that may be believed, or a refusal. There is no third answer.
+
+Imports neither torch, onnx nor onnxruntime: a pipeline that gates on bundles installs little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from zkllm.backends import get_backend
+from zkllm.backends.base import Checked, Claim, Pin, Progress, silent
+from zkllm.bundle import VERSION, Bundle, Evidence, largest_size
+from zkllm.digests import Digest, sha256
+from zkllm.errors import (
+    DigestMismatch,
+    InputError,
+    PolicyViolation,
+    StatementMismatch,
+    UntrustedMaterial,
+    VerificationError,
+)
+from zkllm.exact.model import ExactModel
+from zkllm.exact.specification import Specification
+from zkllm.files import read_limited
+from zkllm.policy import Policy
+from zkllm.statement import Statement
+from zkllm.tokenization import Tokenizer
+
+INSECURE_ASSUMPTION = "insecure-srs"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the client asked for, where it wants the answer to be an answer to that."""
+
+    nonce: str | None = None
+    prompt: str | None = None
+    max_new_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A verified statement and how each of its units was checked."""
+
+    statement: Statement
+    """May be believed, under `assumptions`."""
+    prompt: str
+    completion: str
+    units: dict[str, Checked]
+    """How each unit was checked, in the order of the computation."""
+    assumptions: tuple[str, ...]
+    fresh: bool
+    """Whether the evidence of every unit binds the nonce that the verifier gave."""
+    bundle: Digest
+    """sha256 of the bundle's bytes."""
+    size: int
+
+    @property
+    def verdict(self) -> str:
+        insecure = INSECURE_ASSUMPTION in self.assumptions
+        return "verified (insecure development SRS)" if insecure else "verified"
+
+
+def verify(
+    bundle: Path | bytes,
+    policy: Policy | Path,
+    *,
+    model: ExactModel | Path,
+    keys: Path | None = None,
+    request: Request | None = None,
+    progress: Progress = silent,
+) -> Report:
+    """Verify `bundle` under `policy` and return the statement with how it was checked.
+
+    `model` is the exact model, or its folder; its weights are read only for units that are
+    recomputed. `keys` is the folder of verifying keys. Raises `VerificationError` if a check
+    refuses, `InputError` for a malformed bundle or policy, `BackendError` if no check was
+    possible.
+
+    1. Nothing is larger than the specification allows. 2. The header is strict JSON. 3. Only
+    regular files are read. 4. The model is the policy's. 5. The policy's own demands hold: every
+    unit is covered exactly once by the backend it names; nonce and request. 6. Every tensor has
+    its length and its range. 7. Boundaries meet. 8. Each unit's evidence. 9. Prompt ids are the
+    tokenizer's, generated ids the arg-max of the proved logits. 10. The text is their decoding.
+    """
+    if isinstance(policy, Path):
+        policy = Policy.from_file(policy)
+    if isinstance(model, Path):
+        model = ExactModel.from_folder(model)
+    request = request or Request()
+    specification = model.specification
+    # (4) first of all: the caps of (1) come from the specification, which must be the right one.
+    if model.digest != policy.model:
+        raise DigestMismatch(
+            f"model: the policy names {policy.model}, the model given is {model.digest}"
+        )
+    # (1) and (3): a regular file, no longer than any bundle of this model can be
+    limit = largest_size(specification)
+    data = bundle if isinstance(bundle, bytes) else read_limited(bundle, limit)
+    # (1), (2), (6), (7): a boundary stands once in the container, as the output of one unit and
+    # the input of the next, and has the digest that the statement names
+    parsed = Bundle.from_bytes(data, specification)
+    _check_demands(parsed, policy, request, specification)
+    _check_ranges(parsed, specification)
+    tokenizer = Tokenizer(model) if specification.kind == "text" else None
+    if tokenizer is not None:
+        _check_prompt(parsed, tokenizer)
+    checked: dict[str, Checked] = {}
+    for claim in claims(parsed, specification):
+        evidence = parsed.evidence[claim.unit]
+        progress(f"{claim.unit}: {evidence.backend}")
+        checked[claim.unit] = _check_evidence(claim, evidence, model, policy, keys)
+    if set(checked) != set(specification.units()):
+        raise PolicyViolation("not every unit of the model was checked")
+    # (9) is done: `claims` gave the generated ids to the head as its output. (10):
+    if tokenizer is not None and tokenizer.decode(parsed.statement.generated_ids) != parsed.completion:
+        raise StatementMismatch(
+            f"completion: the ids decode to "
+            f"{tokenizer.decode(parsed.statement.generated_ids)!r:.80}, "
+            f"the bundle says {parsed.completion!r:.80}"
+        )
+    fresh = bool(request.nonce) and all(c.binds_nonce for c in checked.values())
+    if policy.require_fresh and not fresh:
+        raise PolicyViolation(
+            "the policy requires freshness, which the evidence does not show",
+            hint="give --nonce, and let every unit be proved by a backend that binds it",
+        )
+    assumptions = sorted({a for c in checked.values() for a in c.assumptions})
+    return Report(
+        statement=parsed.statement,
+        prompt=parsed.prompt,
+        completion=parsed.completion,
+        units=checked,
+        assumptions=tuple(assumptions),
+        fresh=fresh,
+        bundle=sha256(data),
+        size=len(data),
+    )
+
+
+def claims(bundle: Bundle, specification: Specification) -> Iterator[Claim]:
+    """What has to be shown of every unit, in order, so that the statement holds."""
+    statement = bundle.statement
+    digest = statement.digest
+    boundaries = iter(bundle.boundaries)
+    current = np.array(statement.input_ids(specification.pad_id), dtype=np.int64)
+    if specification.embed is None:
+        current = next(boundaries)
+    for unit in specification.units():
+        if unit == "head":
+            generated = np.array(statement.generated_ids, dtype=np.int64)
+            yield Claim(unit, current, generated, digest, len(statement.prompt_ids) - 1)
+            continue
+        output = next(boundaries)
+        yield Claim(unit, current, output, digest)
+        current = output
+
+
+def _check_ranges(bundle: Bundle, specification: Specification) -> None:
+    """(6): every integer stays within the bound that the specification proves for it."""
+    for i, bound in enumerate(specification.boundary_bounds()):
+        boundary = bundle.boundaries[i]
+        outside = np.argwhere((boundary > bound) | (boundary < -bound))
+        if len(outside):
+            place = tuple(int(n) for n in outside[0])
+            raise StatementMismatch(
+                f"boundary[{i}]: expected at most {bound} in magnitude, "
+                f"got {int(boundary[place])} at {list(place)}"
+            )
+
+
+def _check_demands(
+    bundle: Bundle, policy: Policy, request: Request, specification: Specification
+) -> None:
+    """(5): what the policy and the request demand of the statement and of its evidence."""
+    if VERSION not in policy.bundle_versions:
+        raise PolicyViolation(
+            f"the policy allows bundle versions {list(policy.bundle_versions)}, got {VERSION}"
+        )
+    units = list(specification.units())
+    if set(policy.units) != set(units):
+        odd = min(set(policy.units) ^ set(units))
+        state = "is no unit of the model" if odd in policy.units else "is not in the policy"
+        raise PolicyViolation(f"units: {odd} {state}")
+    for unit in units:
+        demanded = policy.units[unit]
+        if unit not in bundle.evidence:
+            raise PolicyViolation(f"{unit}: the policy demands {demanded}, the bundle has nothing")
+        if bundle.evidence[unit].backend != demanded:
+            raise PolicyViolation(
+                f"{unit}: the policy demands {demanded}, got {bundle.evidence[unit].backend}"
+            )
+    statement = bundle.statement
+    if request.nonce is not None and statement.nonce != request.nonce:
+        raise StatementMismatch(f"nonce: expected {request.nonce!r}, got {statement.nonce!r}")
+    if request.prompt is not None and bundle.prompt != request.prompt:
+        raise StatementMismatch(
+            f"prompt: expected {request.prompt!r:.80}, got {bundle.prompt!r:.80}"
+        )
+    if request.max_new_tokens not in (None, statement.max_new_tokens):
+        raise StatementMismatch(
+            f"max_new_tokens: expected {request.max_new_tokens}, got {statement.max_new_tokens}"
+        )
+
+
+def _check_prompt(bundle: Bundle, tokenizer: Tokenizer) -> None:
+    """(9), first half: the prompt ids are the tokenizer's for the prompt."""
+    try:
+        ids = tokenizer.encode(bundle.prompt)
+    except InputError as err:
+        raise StatementMismatch(f"prompt: {err.message}") from err
+    if ids != bundle.statement.prompt_ids:
+        raise StatementMismatch(
+            f"prompt_ids: the tokenizer gives {list(ids)!s:.80}, "
+            f"the statement says {list(bundle.statement.prompt_ids)!s:.80}"
+        )
+
+
+def _check_evidence(
+    claim: Claim, evidence: Evidence, model: ExactModel, policy: Policy, keys: Path | None
+) -> Checked:
+    """(8) for one unit."""
+    pins = policy.keys.get(claim.unit)
+    backend = get_backend(evidence.backend)
+    try:
+        checked = backend.verify(
+            claim, evidence.data, model, Pin(dict(pins)) if pins is not None else None, keys
+        )
+    except VerificationError as err:
+        if claim.unit in err.message:
+            raise
+        raise type(err)(f"{claim.unit}: {err.message}", err.hint) from err
+    if INSECURE_ASSUMPTION in checked.assumptions and not policy.insecure_srs:
+        raise UntrustedMaterial(
+            f"{claim.unit}: the policy pins a development SRS without allowing it",
+            hint='whoever made it can forge proofs; `srs = "insecure-development"` accepts that',
+        )
+    return checked
