@@ -160,12 +160,12 @@ class Bundle:
                 )
             boundaries.append(from_bytes(raw, kind))
         prompt, completion = (
-            _text(found[name], name) if name in expected else "" for name in ("prompt", "completion")
+            _text(found[name], name) if name in expected else ""
+            for name in ("prompt", "completion")
         )
         if statement.text is not None and statement.text != text_digest(prompt, completion):
             raise StatementMismatch(
-                f"text: the statement names {statement.text}, "
-                f"got {text_digest(prompt, completion)}"
+                f"text: the statement names {statement.text}, got {text_digest(prompt, completion)}"
             )
         evidence = {
             section.name.removeprefix("evidence/"): Evidence(section.backend, found[section.name])
@@ -200,7 +200,9 @@ def read_header(data: bytes) -> Header:
         raise LimitExceeded(f"a header has at most {MAX_HEADER} bytes, got {length}")
     end = _PREAMBLE.size + length
     if len(data) < end:
-        raise InvalidBundle(f"truncated: a header of {length} bytes expected, got {len(data)} in all")
+        raise InvalidBundle(
+            f"truncated: a header of {length} bytes expected, got {len(data)} in all"
+        )
     value = parse_canonical_json(data[_PREAMBLE.size : end], "header")
     if not isinstance(value, dict) or set(value) != {"kind", "sections", "statement"}:
         raise InvalidBundle("header: expected the fields kind, sections and statement")
@@ -210,7 +212,8 @@ def read_header(data: bytes) -> Header:
     if not isinstance(value["sections"], list):
         raise InvalidBundle("header.sections: expected a list")
     sections = tuple(
-        Section.from_json(entry, f"header.sections[{i}]") for i, entry in enumerate(value["sections"])
+        Section.from_json(entry, f"header.sections[{i}]")
+        for i, entry in enumerate(value["sections"])
     )
     names = [section.name for section in sections]
     if len(set(names)) != len(names):

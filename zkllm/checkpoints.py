@@ -68,7 +68,7 @@ class Config:
                 f"config.json: n_embd must be a multiple of n_head, got {width} and {heads}"
             )
         activation = config.get("activation_function", "gelu_new")
-        if activation not in _ACTIVATIONS:
+        if not isinstance(activation, str) or activation not in _ACTIVATIONS:
             names = ", ".join(_ACTIVATIONS)
             raise UnsupportedModel(
                 f"config.json: activation_function must be one of {names}, got {activation!r:.40}"
@@ -183,7 +183,12 @@ class Checkpoint:
         tokenizer: bytes | None,
         digest: Digest,
     ) -> Checkpoint:
-        named = {name.removeprefix("transformer."): value for name, value in tensors.items()}
+        named: dict[str, FloatArray] = {}
+        for full, value in tensors.items():
+            name = full.removeprefix("transformer.")
+            if name in named:
+                raise UnsupportedModel(f"model.safetensors: {name:.60} is there twice")
+            named[name] = value
         expected = _shapes(config)
         for name, shape in expected.items():
             if name not in named:
@@ -211,7 +216,9 @@ class Checkpoint:
 def _config_fields(source: Any) -> Mapping[str, Any]:
     if hasattr(source, "to_dict"):
         return dict(source.to_dict())
-    return {name: getattr(source, name) for name in dir(source) if not name.startswith("_")}
+    values = {name: getattr(source, name) for name in dir(source) if not name.startswith("_")}
+    # A method is no setting, and its text holds an address that no two runs share.
+    return {name: value for name, value in values.items() if not callable(value)}
 
 
 def _part(folder: Path, name: str) -> Path:

@@ -62,8 +62,8 @@ def canonical_json(value: Any) -> bytes:
 def parse_canonical_json(data: bytes, what: str) -> Any:
     """Parse `data` and insist that it is canonical: what was hashed can be read in one way only.
 
-    Raises `InvalidBundle` for duplicate keys, floats, NaN, deep nesting, or any byte that
-    `canonical_json` would not have written.
+    Raises `InvalidBundle` for duplicate keys, floats, NaN, deep nesting, lone surrogates, or any
+    byte that `canonical_json` would not have written.
     """
     try:
         _limit_depth(data, what)
@@ -74,6 +74,8 @@ def parse_canonical_json(data: bytes, what: str) -> Any:
             parse_constant=_refuse_number,
             parse_int=_small_integer,
         )
+        # An escaped half of a surrogate pair is text that no one could print or encode.
+        json.dumps(value, ensure_ascii=False).encode()
     except (UnicodeDecodeError, ValueError, RecursionError) as err:
         reason = str(err).splitlines()[0][:120]
         raise InvalidBundle(f"{what} is not strict JSON: {reason}") from err

@@ -26,10 +26,11 @@ def read_limited(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as err:
         raise InputError(f"{path}: {(err.strerror or str(err)).lower()}") from err
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)  # fdopen would refuse a folder in its own words
+        raise UnsafePath(f"{path}: expected a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise UnsafePath(f"{path}: expected a regular file")
         if status.st_size > limit:
             raise LimitExceeded(f"{path}: at most {limit} bytes expected, got {status.st_size}")
         data = file.read(limit + 1)
@@ -80,3 +81,8 @@ def fresh_folder(path: Path, *, force: bool) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise _cannot_write(path, err) from err
+
+
+def unit_file_name(unit: str) -> str:
+    """The name of `unit` in file systems: `attention[0]` is `attention.0`."""
+    return unit.replace("[", ".").replace("]", "")

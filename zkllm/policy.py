@@ -70,7 +70,7 @@ class Policy:
         if unknown:
             raise InputError(f"unknown field {min(unknown)[:40]}")
         model, units, keys = value.get("model"), value.get("units"), value.get("keys", {})
-        if not is_digest(model):
+        if not isinstance(model, str) or not is_digest(model):
             raise InputError(f"model: expected a sha256 digest, got {model!r:.40}")
         if not isinstance(units, dict) or not units:
             raise InputError("units: expected a table that names a backend for every unit")
@@ -98,7 +98,7 @@ class Policy:
         if not versions:
             raise InputError("bundle_versions: expected at least one version, got none")
         return cls(
-            model=model,
+            model=Digest(model),
             units=units,
             keys=keys,
             insecure_srs=srs is not None,

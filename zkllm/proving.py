@@ -15,7 +15,7 @@ from zkllm.bundle import BackendName, Bundle, Evidence
 from zkllm.errors import BackendError, InputError, VerificationError
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
-from zkllm.files import read_limited, write_atomically
+from zkllm.files import read_limited, unit_file_name, write_atomically
 from zkllm.policy import Policy
 from zkllm.statement import MAX_NONCE, is_nonce
 from zkllm.verifying import Report, claims, verify
@@ -101,7 +101,7 @@ def prove(
     progress("verifying the bundle before it is written")
     try:
         report = verify(finished.to_bytes(specification), policy, model=model, keys=keys)
-    except VerificationError as err:
+    except (VerificationError, InputError) as err:
         store.clear()
         raise BackendError(
             f"the bundle just made does not verify: {err.message}",
@@ -136,7 +136,7 @@ class _Store:
         self._folder = output.parent / f".{output.name}.{hashlib.sha256(key).hexdigest()[:16]}"
 
     def get(self, unit: str) -> bytes | None:
-        path = self._folder / _file_name(unit)
+        path = self._folder / unit_file_name(unit)
         return read_limited(path, max(container.MAX_EVIDENCE.values())) if path.exists() else None
 
     def put(self, unit: str, data: bytes) -> None:
@@ -144,12 +144,8 @@ class _Store:
             self._folder.mkdir(exist_ok=True)
         except OSError as err:
             raise BackendError(f"{self._folder.parent}: cannot be written: {err.strerror}") from err
-        with write_atomically(self._folder / _file_name(unit)) as file:
+        with write_atomically(self._folder / unit_file_name(unit)) as file:
             file.write(data)
 
     def clear(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _file_name(unit: str) -> str:
-    return unit.replace("[", ".").replace("]", "")

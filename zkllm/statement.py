@@ -24,7 +24,7 @@ StopReason = Literal["stop", "length", "none"]
 
 def is_nonce(text: str) -> bool:
     """Whether `text` may serve as a nonce: printable ASCII without white space; may be empty."""
-    return re.fullmatch(r"[!-~]{0,%d}" % MAX_NONCE, text) is not None
+    return len(text) <= MAX_NONCE and re.fullmatch(r"[!-~]*", text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,12 @@ class Statement:
     """What the client asked the prover to repeat; empty if nothing."""
 
     def to_json(self) -> dict[str, Any]:
-        return typing.cast(dict[str, Any], to_json(self))
+        return typing.cast("dict[str, Any]", to_json(self))
 
     @classmethod
     def from_json(cls, value: Any) -> Statement:
         """Raises `InvalidBundle` for a field that is unknown, missing, mistyped or impossible."""
-        statement = typing.cast(Statement, from_json(cls, value, "statement"))
+        statement = typing.cast("Statement", from_json(cls, value, "statement"))
         if not is_nonce(statement.nonce):
             raise InvalidBundle(
                 f"statement.nonce: expected at most {MAX_NONCE} printable ASCII characters"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from zkllm.digests import Digest, tagged
 from zkllm.errors import InvalidBundle
 
-IntArray = npt.NDArray[np.int64]
+IntArray: TypeAlias = npt.NDArray[np.int64]
 """Every tensor in memory is int64; the declared type only says how it is stored."""
 
 WIDTHS: Mapping[str, int] = {"int8": 1, "int16": 2, "int32": 4, "int64": 8}

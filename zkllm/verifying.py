@@ -116,13 +116,9 @@ def verify(
         checked[claim.unit] = _check_evidence(claim, evidence, model, policy, keys)
     if set(checked) != set(specification.units()):
         raise PolicyViolation("not every unit of the model was checked")
-    # (9) is done: `claims` gave the generated ids to the head as its output. (10):
-    if tokenizer is not None and tokenizer.decode(parsed.statement.generated_ids) != parsed.completion:
-        raise StatementMismatch(
-            f"completion: the ids decode to "
-            f"{tokenizer.decode(parsed.statement.generated_ids)!r:.80}, "
-            f"the bundle says {parsed.completion!r:.80}"
-        )
+    # (9), second half, is done: `claims` gave the generated ids to the head as its output.
+    if tokenizer is not None:
+        _check_completion(parsed, tokenizer)
     fresh = bool(request.nonce) and all(c.binds_nonce for c in checked.values())
     if policy.require_fresh and not fresh:
         raise PolicyViolation(
@@ -220,16 +216,28 @@ def _check_prompt(bundle: Bundle, tokenizer: Tokenizer) -> None:
         )
 
 
+def _check_completion(bundle: Bundle, tokenizer: Tokenizer) -> None:
+    """(10): the completion is the decoding of the generated ids."""
+    text = tokenizer.decode(bundle.statement.generated_ids)
+    if text != bundle.completion:
+        raise StatementMismatch(
+            f"completion: the ids decode to {text!r:.80}, the bundle says {bundle.completion!r:.80}"
+        )
+
+
 def _check_evidence(
     claim: Claim, evidence: Evidence, model: ExactModel, policy: Policy, keys: Path | None
 ) -> Checked:
     """(8) for one unit."""
     pins = policy.keys.get(claim.unit)
-    backend = get_backend(evidence.backend)
-    try:
-        checked = backend.verify(
-            claim, evidence.data, model, Pin(dict(pins)) if pins is not None else None, keys
+    if evidence.backend == "ezkl" and pins is None:
+        raise UntrustedMaterial(
+            f"{claim.unit}: the policy pins no keys for it",
+            hint="write a policy with: zkllm policy init MODEL --keys DIR",
         )
+    pin = Pin(dict(pins or {}))
+    try:
+        checked = get_backend(evidence.backend).verify(claim, evidence.data, model, pin, keys)
     except VerificationError as err:
         if claim.unit in err.message:
             raise

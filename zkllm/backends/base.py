@@ -115,7 +115,7 @@ class Backend(Protocol):
         ...
 
     def verify(
-        self, claim: Claim, evidence: bytes, model: ExactModel, pin: Pin | None, keys: Path | None
+        self, claim: Claim, evidence: bytes, model: ExactModel, pin: Pin, keys: Path | None
     ) -> Checked:
         """Check `evidence`; raises `VerificationError` if it does not show `claim`."""
         ...

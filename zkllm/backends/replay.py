@@ -14,7 +14,6 @@ from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification, multiply_adds
 from zkllm.tensors import IntArray
 
-
 _MULTIPLY_ADDS_A_SECOND = 1e9
 
 
@@ -52,7 +51,7 @@ class ReplayBackend:
         return b""
 
     def verify(
-        self, claim: Claim, evidence: bytes, model: ExactModel, pin: Pin | None, keys: Path | None
+        self, claim: Claim, evidence: bytes, model: ExactModel, pin: Pin, keys: Path | None
     ) -> Checked:
         if evidence:
             raise InvalidBundle(f"{claim.unit}: replay has no evidence, got {len(evidence)} bytes")

@@ -41,9 +41,9 @@ def matmul(a: IntArray, b: IntArray) -> IntArray:
     """
     largest = magnitude(a) * magnitude(b) * a.shape[-1]
     if largest < _EXACT_FLOAT64:
-        return np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(np.int64)
+        return np.asarray(np.matmul(a.astype(np.float64), b.astype(np.float64)), dtype=np.int64)
     if largest < _EXACT_INT64:
-        return np.matmul(a, b)
+        return np.asarray(np.matmul(a, b), dtype=np.int64)
     raise OverflowError(f"a matrix product could reach {largest}, which int64 does not hold")
 
 
@@ -112,9 +112,7 @@ class Attended:
     """o, shape [h, T, d_head]."""
 
 
-def attention(
-    q: IntArray, k: IntArray, v: IntArray, *, shift: int, table: IntArray
-) -> Attended:
+def attention(q: IntArray, k: IntArray, v: IntArray, *, shift: int, table: IntArray) -> Attended:
     """Causal attention of all heads; q, k, v [h, T, d_head].
 
     Row i over j <= i: s = round(q·k / 2^sh); m = max s; z = m - s; u = min(z, cap); e = EXP[u];
@@ -154,4 +152,5 @@ def join_heads(x: IntArray) -> IntArray:
 
 def arg_max(logits: IntArray) -> IntArray:
     """The index of the largest logit of each row, ties to the lowest index."""
-    return np.argmax(logits, axis=-1).astype(np.int64)
+    index: IntArray = np.argmax(logits, axis=-1).astype(np.int64)
+    return index

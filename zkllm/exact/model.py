@@ -7,6 +7,7 @@ import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from zkllm.digests import Digest, sha256
 from zkllm.errors import DigestMismatch, InputError, InvalidBundle
@@ -48,9 +49,7 @@ class ExactModel:
         return cls(Specification.from_bytes(read_limited(path, MAX_BYTES)), folder)
 
     @classmethod
-    def in_memory(
-        cls, specification: Specification, tensors: Mapping[str, IntArray]
-    ) -> ExactModel:
+    def in_memory(cls, specification: Specification, tensors: Mapping[str, IntArray]) -> ExactModel:
         """A model that was never on disk; the caller vouches for the digests."""
         model = cls(specification, None)
         model._tensors = dict(tensors)
@@ -137,17 +136,19 @@ def _offsets(path: Path, specification: Specification) -> dict[str, tuple[int, i
     base = 8 + length
     ends = [entry["data_offsets"][1] for entry in expected.values()]
     if size != base + max(ends, default=0):
-        raise InvalidBundle(f"{path.name}: expected {base + max(ends, default=0)} bytes, got {size}")
+        raise InvalidBundle(
+            f"{path.name}: expected {base + max(ends, default=0)} bytes, got {size}"
+        )
     return {
         name: (base + entry["data_offsets"][0], base + entry["data_offsets"][1])
         for name, entry in expected.items()
     }
 
 
-def safetensors_header(types: Mapping[str, TensorType]) -> dict[str, dict[str, object]]:
+def safetensors_header(types: Mapping[str, TensorType]) -> dict[str, dict[str, Any]]:
     """The one header under which zkllm stores tensors: widest type first, then by name."""
     order = sorted(types, key=lambda name: (-WIDTHS[types[name].dtype], name))
-    header: dict[str, dict[str, object]] = {}
+    header: dict[str, dict[str, Any]] = {}
     offset = 0
     for name in order:
         kind = types[name]
@@ -166,7 +167,7 @@ def tensor_offsets(types: Mapping[str, TensorType]) -> dict[str, tuple[int, int]
     base = 8 + len(_padded_header(header))
     spans: dict[str, tuple[int, int]] = {}
     for name, entry in header.items():
-        start, end = entry["data_offsets"]  # type: ignore[misc]
+        start, end = entry["data_offsets"]
         spans[name] = (base + start, base + end)
     return spans
 

@@ -92,14 +92,26 @@ def weight_fraction(weight: FloatArray, bits: int) -> int:
     return fraction
 
 
-def quantise(values: FloatArray, fraction: int) -> IntArray:
-    """floor(x·2^f + 1/2), exactly: scaling by a power of two and floor do not round."""
-    return np.floor(np.ldexp(values, fraction) + 0.5).astype(np.int64)
+def quantise(values: FloatArray, fraction: int, what: str = "a tensor") -> IntArray:
+    """floor(x·2^f + 1/2), exactly: scaling by a power of two does not round, nor does x - ⌊x⌋.
+
+    Raises `UnsupportedModel` if an integer would reach 2^52, beyond which bounds mean nothing.
+    """
+    limit = math.ldexp(FLOAT64_LIMIT, -fraction)
+    if not (np.abs(values) < limit).all():
+        raise UnsupportedModel(
+            f"{what} must stay below 2^52 with {fraction} fraction bits, "
+            f"got {float(np.abs(values).max()):.4g}"
+        )
+    scaled = np.ldexp(values, fraction)
+    whole = np.floor(scaled)
+    # floor(x + 0.5) in float64 would carry the largest number below one half up to one
+    return (whole + (scaled - whole >= 0.5)).astype(np.int64)
 
 
 def epsilon_at(epsilon: Fraction, fraction: int) -> tuple[int, int]:
     """ε·2^(2f) as (numerator, denominator)."""
-    scaled = epsilon * 4**fraction
+    scaled = epsilon * Fraction(4) ** fraction
     return scaled.numerator, scaled.denominator
 
 
@@ -128,8 +140,8 @@ class _Builder:
         """Quantise one layer; the weight gives up bits if the shift would be negative."""
         bits = weight_fraction(weight, self.precision.weight_bits)
         shift = fraction_in + bits - fraction_out
-        w = quantise(weight, bits)
-        b = quantise(bias, fraction_in + bits)
+        w = quantise(weight, bits, f"{unit}: {name}.weight")
+        b = quantise(bias, fraction_in + bits, f"{unit}: {name}.bias")
         names = (f"{unit}.{name}.weight", f"{unit}.{name}.bias")
         layer, output = bounds.linear(unit, name, x, w, b, shift, names)
         self.keep(names[0], w)
@@ -149,8 +161,9 @@ class _Builder:
 
     def embed(self) -> Embed:
         fraction = self.precision.fractions.residual
-        tokens = quantise(self.checkpoint.tensors["wte.weight"], fraction)
-        positions = quantise(self.checkpoint.tensors["wpe.weight"], fraction)
+        weights = self.checkpoint.tensors
+        tokens = quantise(weights["wte.weight"], fraction, "embed: wte.weight")
+        positions = quantise(weights["wpe.weight"], fraction, "embed: wpe.weight")
         bound = int(np.abs(tokens).max()) + int(np.abs(positions).max())
         bounds.require(bound, FLOAT64_LIMIT, "embed", "the embedding")
         return Embed(
@@ -173,27 +186,20 @@ class _Builder:
         query, q = self.linear(
             unit, "query", x, merged[:, :d] / root, bias[:d] / root, f.norm, f.query
         )
-        key, k = self.linear(
-            unit, "key", x, merged[:, d : 2 * d], bias[d : 2 * d], f.norm, f.key
-        )
+        key, k = self.linear(unit, "key", x, merged[:, d : 2 * d], bias[d : 2 * d], f.norm, f.key)
         value, v = self.linear(unit, "value", x, merged[:, 2 * d :], bias[2 * d :], f.norm, f.value)
         shift = f.query + f.key - f.score
         if shift < 0:
             raise UnsupportedModel(f"{unit}: query and key have fewer fraction bits than scores")
-        product = bounds.require(
-            min(q.norm * k.norm, head_width * query.output * key.output) + ((1 << shift) >> 1),
-            FLOAT64_LIMIT,
-            unit,
-            "q·k",
-        )
+        terms = [a * b for a, b in zip(q.entries, k.entries, strict=True)]
+        largest = max(sum(terms[start : start + head_width]) for start in range(0, d, head_width))
+        product = bounds.require(largest + ((1 << shift) >> 1), FLOAT64_LIMIT, unit, "q·k")
         exp = self.exp_table()
         total = config.context * int(self.tensors[exp][0])
-        mixed = bounds.require(
-            total * value.output + total, FLOAT64_LIMIT, unit, "the sum of e·v"
-        )
+        mixed = bounds.require(total * value.output + total, FLOAT64_LIMIT, unit, "the sum of e·v")
         # o is a rounded convex combination of values, per head: ½ more for each entry
         o = bounds.Vector([n + 1 for n in v.entries], v.norm + (bounds.ceil_sqrt(d) + 1) // 2)
-        out, y = self.linear(
+        out, _ = self.linear(
             unit,
             "out",
             o,
@@ -237,9 +243,7 @@ class _Builder:
             f.hidden,
             f.residual,
         )
-        output = bounds.require(
-            bound + project.output, FLOAT64_LIMIT, unit, "the residual stream"
-        )
+        output = bounds.require(bound + project.output, FLOAT64_LIMIT, unit, "the residual stream")
         return Mlp(norm=norm, expand=expand, gelu=gelu, project=project, output=output)
 
     def head(self, bound: int) -> Head:
@@ -250,11 +254,9 @@ class _Builder:
             matrix, np.zeros(matrix.shape[1]), weights["ln_f.weight"], weights["ln_f.bias"]
         )
         # logits are compared with each other, so one scale serves all, whatever it is
-        layer, _ = self.linear("head", "logits", x, weight, bias, f.norm, self._logit_fraction(weight))
+        fraction = f.norm + weight_fraction(weight, self.precision.weight_bits)
+        layer, _ = self.linear("head", "logits", x, weight, bias, f.norm, fraction)
         return Head(norm, layer.weight, layer.bias, layer.accumulator)
-
-    def _logit_fraction(self, weight: FloatArray) -> int:
-        return self.precision.fractions.norm + weight_fraction(weight, self.precision.weight_bits)
 
     def exp_table(self) -> str:
         name, exp = "table.exp", self.precision.exp
@@ -270,15 +272,24 @@ class _Builder:
         name = "table.gelu"
         if name not in self.tensors:
             fraction = self.precision.fractions.hidden
-            table = {
-                "gelu_new": tables.gelu_tanh,
-                "gelu": tables.gelu_erf,
-                "relu": lambda _: tables.relu(),
-            }[self.checkpoint.config.activation](fraction)
+            match self.checkpoint.config.activation:
+                case "gelu_new":
+                    table = tables.gelu_tanh(fraction)
+                case "gelu":
+                    table = tables.gelu_erf(fraction)
+                case "relu":
+                    table = tables.relu()
             if not (table <= np.arange(len(table))).all():
                 raise UnsupportedModel("the GELU table breaks |gelu(x)| <= |x|")
             self.keep(name, table)
         return name
+
+
+def logit_fraction(checkpoint: Checkpoint, precision: Precision) -> int:
+    """Fraction bits of the raw logits of `build`'s model: they are compared, never rescaled."""
+    weights = checkpoint.tensors
+    folded = weights["ln_f.weight"][:, None] * weights["lm_head.weight"].T
+    return precision.fractions.norm + weight_fraction(folded, precision.weight_bits)
 
 
 def build(
@@ -318,8 +329,8 @@ def build(
     head = builder.head(bound) if text else None
     if text and checkpoint.tokenizer is None:
         raise UnsupportedModel(
-            "the checkpoint has no tokenizer.json, which a text model needs; "
-            "export a fragment with --blocks i:j instead"
+            "the checkpoint has no tokenizer.json, which a text model needs",
+            hint="export a fragment instead: --blocks i:j",
         )
     stored = {}
     for name, values in builder.tensors.items():

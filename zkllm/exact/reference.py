@@ -1,4 +1,4 @@
-"""Units in numpy: the executor that is right where others differ, and the `replay` backend's core."""
+"""Units in numpy: the executor that is right where others differ, and the core of `replay`."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def run_unit(model: ExactModel, name: str, x: IntArray) -> IntArray:
 
 
 def forward(model: ExactModel, x: IntArray) -> list[IntArray]:
-    """All boundaries from the first: `x` is ids [T] for a text model, rows [T, d] for a fragment."""
+    """All boundaries: `x` is ids [T] for a text model, rows [T, d] for a fragment."""
     spec = model.specification
     rows = x if spec.embed is None else embed(model, spec.embed, x)
     boundaries = [rows]

@@ -230,7 +230,7 @@ class Specification:
         if isinstance(value, dict) and value.get("format") != FORMAT:
             found = str(value.get("format"))[:20]
             raise UnsupportedVersion(f"spec.json: expected format {FORMAT}, got {found}")
-        specification = typing.cast(Specification, from_json(cls, value, "spec.json"))
+        specification = typing.cast("Specification", from_json(cls, value, "spec.json"))
         specification.check()
         return specification
 

@@ -63,7 +63,7 @@ def exp_ezkl(scale: int, offset: int, logrows: int) -> IntArray:
 
 
 def _erf(x: Decimal) -> Decimal:
-    """erf by its Maclaurin series; fast enough below |x| = 8."""
+    """Erf by its Maclaurin series; fast enough below |x| = 8."""
     term = total = x
     n = 0
     threshold = Decimal(10) ** -(_DIGITS + 5)

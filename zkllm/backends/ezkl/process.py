@@ -32,8 +32,8 @@ _LOG_BYTES = 4096
 """How much of the end of the child's log is read for its last line."""
 _BUFFER_BYTES = 1 << 20
 """ezkl's file buffer; its default of 8 kB makes keys slow to read and write."""
-_OVERHEAD_BYTES = 4 << 30
-"""Address space beyond `memory`: thread stacks, allocator arenas and mapped libraries."""
+_OVERHEAD_BYTES = (4 << 30) + (os.cpu_count() or 1) * (1 << 28)
+"""Address space beyond `memory`: mapped libraries, and stack and allocator arena of each thread."""
 _PASSED = ("LD_LIBRARY_PATH", "RAYON_NUM_THREADS")
 """The only variables of the caller that reach the child."""
 
@@ -58,7 +58,7 @@ def call(
     memory: int,
     progress: Progress = silent,
 ) -> Result:
-    """Run one operation of `worker.OPERATIONS` with its keyword `arguments`.
+    """Run one operation of `worker.OPERATIONS` with its keyword `arguments`; files are `Path`s.
 
     At most `seconds` of wall-clock time and `memory` bytes of resident memory are granted; the
     child runs in its own session, with a scrubbed environment and a private home that is removed
@@ -74,7 +74,7 @@ def call(
             "address_space": memory + _OVERHEAD_BYTES,
             "parent": os.getpid(),
         }
-        (folder / "request").write_text(json.dumps(request, default=os.fspath))
+        (folder / "request").write_text(json.dumps(request, default=_absolute))
         progress(f"ezkl {operation}")
         start = time.monotonic()
         # Files instead of pipes: a child that prints without end blocks nobody.
@@ -92,23 +92,32 @@ def call(
                 env=_environment(folder),
                 start_new_session=True,
             )
-        try:
-            peak = _watch(process, operation, seconds, memory, progress)
-        finally:
-            _kill_group(process)
+            try:
+                peak = _watch(process, operation, seconds, memory, progress)
+            finally:
+                _kill_group(process)
         took = time.monotonic() - start
         if process.returncode != 0:
             raise _died(operation, process.returncode, memory, _last_line(folder / "log"))
         answer = _parse(operation, folder / "answer")
     if "error" in answer:
         message = " ".join(answer["message"].split())[:300]
-        raise BackendError(f"ezkl {operation} failed: {answer['error']}: {message}")
+        missing = answer["error"] == "ModuleNotFoundError"
+        raise BackendError(
+            f"ezkl {operation} failed: {answer['error']}: {message}",
+            hint='install it with: pip install "zkllm[prove]"' if missing else "",
+        )
     return Result(answer["value"], max(peak, answer["peak"]), took)
+
+
+def _absolute(path: os.PathLike[str]) -> str:
+    # The child runs in a folder of its own.
+    return str(Path(path).absolute())
 
 
 def _environment(folder: Path) -> dict[str, str]:
     """The child's whole environment: where to import from, and homes that nobody else writes."""
-    # SAFETY: ezkl reads tables and keys formats from its home and its variables; a caller's
+    # SAFETY: ezkl takes tables and formats of keys from its home and its variables; a caller's
     # environment must not decide what is proved.
     package = str(Path(__file__).resolve().parents[3])
     # The search path is handed over whole: with another HOME, user-installed packages are lost.

@@ -1,0 +1,136 @@
+"""Checkpoints and exact models that many tests share; the session-wide ones are read-only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import safetensors.numpy
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from zkllm.checkpoints import Checkpoint
+from zkllm.exact.model import ExactModel, save
+from zkllm.exact.quantise import PRECISIONS, build
+
+Weights = dict[str, npt.NDArray[np.float32]]
+MakeCheckpoint = Callable[..., Path]
+
+TINY: dict[str, Any] = {
+    "model_type": "gpt2",
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "n_embd": 32,
+    "n_head": 2,
+    "n_layer": 2,
+    "n_positions": 12,
+    "vocab_size": 29,
+    "eos_token_id": 28,
+}
+"""The `config.json` of the tiny checkpoint; `make_checkpoint` takes changes to it."""
+ALPHABET = "abcdefghijklmnopqrstuvwxyz .\n"
+OUTLIERS = (3, 17)
+"""Channels of the residual stream that carry values a hundred times larger, as GPT-2's do."""
+
+
+def character_tokenizer(alphabet: str) -> bytes:
+    """tokenizer.json with one token for each character, and an error for any other."""
+    vocabulary = {character: index for index, character in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return str(tokenizer.to_str()).encode()
+
+
+def trained_statistics(config: dict[str, Any], seed: int) -> Weights:
+    """Random weights with the spread of trained GPT-2, by Hugging Face's names.
+
+    Fresh weights (std 0.02) would hide what makes bounds grow: c_fc at 0.13, the MLP's c_proj at
+    0.09, gains away from 1, and `OUTLIERS` in the embeddings and in what is added to the stream.
+    """
+    random = np.random.default_rng(seed)
+    d = config["n_embd"]
+    inner = config.get("n_inner") or 4 * d
+
+    def normal(std: float, *shape: int) -> npt.NDArray[np.float32]:
+        return random.normal(0, std, shape).astype(np.float32)
+
+    weights = {
+        "wte.weight": normal(0.14, config["vocab_size"], d),
+        "wpe.weight": normal(0.12, config["n_positions"], d),
+        "ln_f.weight": 1.3 + normal(0.2, d),
+        "ln_f.bias": normal(0.1, d),
+    }
+    weights["wpe.weight"][:, list(OUTLIERS)] *= 100
+    for block in range(config["n_layer"]):
+        layers = {
+            "ln_1.weight": 0.3 + normal(0.1, d),
+            "ln_1.bias": normal(0.05, d),
+            "attn.c_attn.weight": normal(0.2, d, 3 * d),
+            "attn.c_attn.bias": normal(0.2, 3 * d),
+            "attn.c_proj.weight": normal(0.14, d, d),
+            "attn.c_proj.bias": normal(0.2, d),
+            "ln_2.weight": 0.5 + normal(0.1, d),
+            "ln_2.bias": normal(0.05, d),
+            "mlp.c_fc.weight": normal(0.13, d, inner),
+            "mlp.c_fc.bias": normal(0.1, inner),
+            "mlp.c_proj.weight": normal(0.09, inner, d),
+            "mlp.c_proj.bias": normal(0.1, d),
+        }
+        layers["mlp.c_proj.weight"][:, list(OUTLIERS)] *= 10
+        weights |= {f"h.{block}.{name}": value for name, value in layers.items()}
+    return {f"transformer.{name}": value.astype(np.float32) for name, value in weights.items()}
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
+    """Write a checkpoint folder: `make_checkpoint(seed=0, **changes_to_TINY)` gives its path."""
+
+    def make(seed: int = 0, **changes: Any) -> Path:
+        folder = tmp_path_factory.mktemp("checkpoint")
+        config = TINY | changes
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        weights = trained_statistics(config, seed)
+        safetensors.numpy.save_file(weights, folder / "model.safetensors", {"format": "pt"})
+        (folder / "tokenizer.json").write_bytes(character_tokenizer(ALPHABET))
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(make_checkpoint: MakeCheckpoint) -> Path:
+    """The folder of the tiny checkpoint: two blocks of width 32 and GPT-2's statistics."""
+    return make_checkpoint()
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_folder: Path) -> Checkpoint:
+    return Checkpoint.from_folder(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> ExactModel:
+    """The tiny checkpoint as a `wide` exact model on disk."""
+    specification, tensors = build(tiny_checkpoint, PRECISIONS["wide"])
+    folder = tmp_path_factory.mktemp("tiny-model")
+    return save(specification, tensors, tiny_checkpoint.tokenizer, folder)
+
+
+@pytest.fixture(scope="session")
+def demo_folder() -> Path:
+    """The bundled checkpoint."""
+    return Path(__file__).resolve().parents[1] / "models" / "demo"
+
+
+@pytest.fixture(scope="session")
+def demo_model(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> ExactModel:
+    """The bundled checkpoint as an `ezkl` exact model on disk."""
+    checkpoint = Checkpoint.from_folder(demo_folder)
+    specification, tensors = build(checkpoint, PRECISIONS["ezkl"])
+    folder = tmp_path_factory.mktemp("demo-model")
+    return save(specification, tensors, checkpoint.tokenizer, folder)

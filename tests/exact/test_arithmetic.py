@@ -1,0 +1,250 @@
+"""The reference operations against an oracle of plain Python integers, loops and fractions."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from zkllm.exact import arithmetic
+from zkllm.tensors import IntArray
+
+Rows = list[list[int]]
+
+
+def array(values: object) -> IntArray:
+    return np.array(values, dtype=np.int64)
+
+
+def rows(data: st.DataObject, count: int, width: int, limit: int) -> Rows:
+    row = st.lists(st.integers(-limit, limit), min_size=width, max_size=width)
+    return data.draw(st.lists(row, min_size=count, max_size=count))
+
+
+def oracle_round(n: int, d: int) -> int:
+    """floor((n + floor(d/2)) / d) by fractions, not by Python's integer division."""
+    return math.floor(Fraction(n + math.floor(Fraction(d, 2)), d))
+
+
+# Division
+
+
+@given(st.integers(-(2**60), 2**60), st.integers(1, 2**60))
+@example(-1, 2)
+@example(1, 2)
+@example(-3, 2)
+@example(-5, 3)
+@example(-1, 1)
+def test_round_div(n: int, d: int):
+    expected = oracle_round(n, d)
+    assert int(arithmetic.round_div(array([n]), d)[0]) == expected
+    assert int(arithmetic.round_div(array([n]), array([d]))[0]) == expected
+    assert abs(Fraction(n, d) - expected) <= Fraction(1, 2)
+
+
+@given(st.integers(-(2**60), 2**60), st.integers(0, 58))
+@example(-1, 1)
+@example(-(2**60), 58)
+def test_round_shift(n: int, s: int):
+    assert int(arithmetic.round_shift(array([n]), s)[0]) == oracle_round(n, 2**s)
+
+
+def test_a_half_goes_up():
+    assert arithmetic.round_shift(array([-3, -1, 1, 3]), 1).tolist() == [-1, 0, 1, 2]
+
+
+# Square root
+
+
+@given(st.integers(0, 2**61 - 1))
+@example(0)
+@example(2**61 - 1)
+def test_isqrt(n: int):
+    assert int(arithmetic.isqrt(array([n]))[0]) == math.isqrt(n) == arithmetic.isqrt_exact(n)
+
+
+@given(st.integers(1, math.isqrt(2**61) - 1))
+@example(math.isqrt(2**61) - 1)
+@example(94906267)  # its square is the first beyond 2^53
+def test_isqrt_around_squares(root: int):
+    """One below a square is where a float64 guess is wrong."""
+    values = [root * root - 1, root * root, root * root + 1]
+    assert arithmetic.isqrt(array(values)).tolist() == [root - 1, root, root]
+
+
+def test_isqrt_corrects_both_ways():
+    """Near 2^61 the float64 guess is wrong on either side; the correction must run."""
+    start = math.isqrt(2**61 - 1)
+    roots = array(range(start - 5000, start + 1))
+    below = roots * roots - 1
+    guess = np.floor(np.sqrt(below.astype(np.float64))).astype(np.int64)
+    assert (guess != roots - 1).any()
+    assert (arithmetic.isqrt(below) == roots - 1).all()
+
+
+# Products
+
+
+@pytest.mark.parametrize("limit", [3, 2**12, 2**25, 2**29])
+@given(data=st.data())
+def test_matmul(limit: int, data: st.DataObject):
+    t, n, m = (data.draw(st.integers(1, 4)) for _ in range(3))
+    a, b = rows(data, t, n, limit), rows(data, n, m, limit)
+    expected = [[sum(a[i][j] * b[j][k] for j in range(n)) for k in range(m)] for i in range(t)]
+    assert arithmetic.matmul(array(a), array(b)).tolist() == expected
+
+
+def test_a_product_beyond_float64_keeps_its_last_bit():
+    a, b = array([[2**30, 1]]), array([[2**30], [1]])
+    assert arithmetic.matmul(a, b).tolist() == [[2**60 + 1]]
+    assert arithmetic.matmul(array([[2**26, 1]]), array([[2**27], [1]])).tolist() == [[2**53 + 1]]
+
+
+def test_a_product_beyond_int64_is_refused():
+    with pytest.raises(OverflowError, match=str(2**62)):
+        arithmetic.matmul(array([[2**31]]), array([[-(2**31)]]))
+
+
+def test_magnitude():
+    assert arithmetic.magnitude(array([3, -(2**63)])) == 2**63
+    assert arithmetic.magnitude(array([])) == 0
+
+
+@given(data=st.data(), shift=st.integers(0, 12))
+def test_linear(data: st.DataObject, shift: int):
+    x, w = rows(data, 3, 4, 2**15), rows(data, 4, 2, 2**11)
+    b = rows(data, 1, 2, 2**20)[0]
+    expected = [
+        [oracle_round(sum(p * w[j][k] for j, p in enumerate(row)) + b[k], 2**shift) for k in (0, 1)]
+        for row in x
+    ]
+    y = arithmetic.linear(array(x), array(w), array(b), shift=shift)
+    assert y.tolist() == expected
+
+
+# LayerNorm
+
+
+def oracle_layer_norm(
+    x: list[int], shift: int, epsilon: int, gain: int
+) -> tuple[list[int], int, int, list[int]]:
+    d = len(x)
+    centred = [oracle_round(d * n - sum(x), d * 2**shift) for n in x]
+    variance = sum(c * c for c in centred) + epsilon
+    sigma = math.isqrt(variance) + 1
+    return centred, variance, sigma, [oracle_round(c * gain, sigma) for c in centred]
+
+
+@given(
+    data=st.data(),
+    width=st.integers(1, 9),
+    limit=st.sampled_from([1, 100, 2**20, 2**30]),
+    shift=st.integers(0, 5),
+    epsilon=st.integers(1, 10**6),
+)
+def test_layer_norm(data: st.DataObject, width: int, limit: int, shift: int, epsilon: int):
+    x = rows(data, 3, width, limit >> 4 if width > 4 and limit > 2**28 else limit)
+    gain = round(math.sqrt(width) * 1024)
+    got = arithmetic.layer_norm(array(x), shift=shift, epsilon=epsilon, gain=gain)
+    for t, row in enumerate(x):
+        centred, variance, sigma, output = oracle_layer_norm(row, shift, epsilon, gain)
+        assert got.centred[t].tolist() == centred
+        assert (int(got.variance[t]), int(got.sigma[t])) == (variance, sigma)
+        assert got.output[t].tolist() == output
+        # ‖x̂‖₂ <= K + ½√d, on which every later bound rests, as (2‖x̂‖ - √d)² <= (2K)² unrooted
+        squares = sum(n * n for n in output)
+        assert math.isqrt(4 * squares) <= 2 * gain + math.isqrt(width) + 1
+
+
+def test_a_constant_row_is_normalised_to_zero():
+    got = arithmetic.layer_norm(array([[7, 7, 7]]), shift=0, epsilon=1, gain=1000)
+    assert got.output.tolist() == [[0, 0, 0]]
+    assert int(got.sigma[0]) == 2
+
+
+# Attention
+
+TABLE = [1000, 500, 200, 50, 3]
+
+
+def oracle_attention(q: Rows, k: Rows, v: Rows, shift: int, table: list[int]) -> Rows:
+    """Row i sees only columns j <= i, by slicing: no mask to get wrong."""
+    out = []
+    for i in range(len(q)):
+        scores = [
+            oracle_round(sum(a * b for a, b in zip(q[i], k[j], strict=True)), 2**shift)
+            for j in range(i + 1)
+        ]
+        weights = [table[min(max(scores) - s, len(table) - 1)] for s in scores]
+        out.append(
+            [
+                oracle_round(sum(e * v[j][c] for j, e in enumerate(weights)), sum(weights))
+                for c in range(len(v[0]))
+            ]
+        )
+    return out
+
+
+@given(
+    data=st.data(),
+    heads=st.integers(1, 3),
+    tokens=st.integers(1, 6),
+    limit=st.sampled_from([2, 9, 3000]),
+    shift=st.integers(0, 6),
+)
+def test_attention(data: st.DataObject, heads: int, tokens: int, limit: int, shift: int):
+    q, k, v = ([rows(data, tokens, 3, limit) for _ in range(heads)] for _ in range(3))
+    got = arithmetic.attention(array(q), array(k), array(v), shift=shift, table=array(TABLE))
+    assert got.output.tolist() == [
+        oracle_attention(*head, shift, TABLE) for head in zip(q, k, v, strict=True)
+    ]
+
+
+@given(data=st.data())
+def test_the_inner_values_of_attention_are_those_of_its_output(data: st.DataObject):
+    q, k, v = (array([rows(data, 5, 3, 9)]) for _ in range(3))
+    got = arithmetic.attention(q, k, v, shift=1, table=array(TABLE))
+    for i in range(5):
+        assert int(got.maximum[0, i]) == got.score[0, i, : i + 1].max()
+        assert not got.exponential[0, i, i + 1 :].any()
+        assert int(got.total[0, i]) == got.exponential[0, i].sum() >= TABLE[0]
+
+
+def test_the_place_of_a_maximum_counts_only_if_it_is_visible():
+    """A later key with a huge score must not lower the weights of earlier rows."""
+    q = array([[[1], [1]]])
+    k = array([[[0], [1_000_000]]])
+    v = array([[[5], [9]]])
+    got = arithmetic.attention(q, k, v, shift=0, table=array(TABLE))
+    assert got.maximum.tolist() == [[0, 1_000_000]]
+    assert got.exponential.tolist() == [[[1000, 0], [3, 1000]]]
+    assert got.output[0].tolist() == [[5], [9]]
+
+
+def test_heads_are_split_and_joined():
+    x = array(np.arange(24).reshape(3, 8))
+    split = arithmetic.split_heads(x, 2)
+    assert split.shape == (2, 3, 4)
+    assert split[1, 2].tolist() == x[2, 4:].tolist()
+    assert (arithmetic.join_heads(split) == x).all()
+
+
+# GELU and arg-max
+
+
+@given(st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=8))
+@example([-4, -3, 0, 3, 4, 5])
+def test_gelu(values: list[int]):
+    table = [0, 1, 1, 1, 0]
+    expected = [(n if n > 0 else 0) - (table[abs(n)] if abs(n) < 5 else 0) for n in values]
+    assert arithmetic.gelu(array(values), array(table)).tolist() == expected
+    assert arithmetic.gelu(array(values), array([0])).tolist() == [max(n, 0) for n in values]
+
+
+@given(st.lists(st.lists(st.integers(-3, 3), min_size=5, max_size=5), min_size=1, max_size=4))
+def test_ties_go_to_the_lowest_index(logits: Rows):
+    assert arithmetic.arg_max(array(logits)).tolist() == [row.index(max(row)) for row in logits]

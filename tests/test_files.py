@@ -1,0 +1,133 @@
+"""Files: limits before reading, nothing half-written, no devices and no surprises."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from zkllm.errors import BackendError, InputError, LimitExceeded, UnsafePath
+from zkllm.files import fresh_folder, read_limited, write_atomically
+
+
+def test_a_file_of_exactly_the_limit_is_read(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert read_limited(path, 5) == b"12345"
+    with pytest.raises(LimitExceeded, match="at most 4 bytes expected, got 5"):
+        read_limited(path, 4)
+
+
+def test_the_size_is_checked_before_anything_is_read(tmp_path: Path):
+    path = tmp_path / "huge"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # sparse: reading it would take a terabyte of memory
+    with pytest.raises(LimitExceeded, match="got 1099511627776"):
+        read_limited(path, 1 << 20)
+
+
+def test_a_file_that_claims_no_size_is_cut_off():
+    """Files of /proc say that they are empty and are not."""
+    path = Path("/proc/self/status")
+    if not path.exists():
+        pytest.skip("no /proc")
+    with pytest.raises(LimitExceeded, match="got more"):
+        read_limited(path, 10)
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(InputError, match="absent: no such file or directory"):
+        read_limited(tmp_path / "absent", 10)
+
+
+def test_folders_and_devices_are_refused(tmp_path: Path):
+    for path in (tmp_path, Path("/dev/zero")):
+        with pytest.raises(UnsafePath, match="expected a regular file"):
+            read_limited(path, 10)
+
+
+def test_a_pipe_without_a_writer_is_refused_and_not_waited_for(tmp_path: Path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    refused: list[UnsafePath] = []
+
+    def read() -> None:
+        try:
+            read_limited(path, 10)
+        except UnsafePath as err:
+            refused.append(err)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert refused
+
+
+def test_a_written_file_takes_its_place_at_the_end(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with write_atomically(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(ValueError, match="half-way"), write_atomically(path) as file:
+        file.write(b"ne")
+        raise ValueError("half-way")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_written_files_have_the_mode_of_the_umask(tmp_path: Path):
+    before = os.umask(0o027)
+    try:
+        with write_atomically(tmp_path / "file") as file:
+            file.write(b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_full_disk_is_said_in_words(tmp_path: Path):
+    with pytest.raises(BackendError, match="file: the disk is full"):
+        with write_atomically(tmp_path / "file"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there_cannot_be_written(tmp_path: Path):
+    with pytest.raises(BackendError, match="cannot be written: no such file"):
+        with write_atomically(tmp_path / "absent" / "file"):
+            pass
+
+
+def test_a_fresh_folder_is_made_with_its_parents(tmp_path: Path):
+    fresh_folder(tmp_path / "a" / "b", force=False)
+    fresh_folder(tmp_path / "a" / "b", force=False)  # empty: still fresh
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_content_is_kept_unless_force_is_given(tmp_path: Path):
+    (tmp_path / "precious").touch()
+    with pytest.raises(InputError, match="exists and is not empty") as caught:
+        fresh_folder(tmp_path, force=False)
+    assert "--force" in caught.value.hint
+    fresh_folder(tmp_path, force=True)
+    assert (tmp_path / "precious").exists()
+
+
+def test_a_file_is_no_folder(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="expected a folder, found a file"):
+        fresh_folder(tmp_path / "file", force=True)
+    with pytest.raises(BackendError, match="cannot be written: not a directory"):
+        fresh_folder(tmp_path / "file" / "below", force=False)

@@ -1,0 +1,72 @@
+"""Policies are read strictly and written so that they read back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from zkllm.errors import InputError, UnsupportedVersion
+from zkllm.policy import Policy
+
+DIGEST = "sha256:" + "ab" * 32
+POLICY = Policy(
+    model=DIGEST,
+    units={"attention[0]": "ezkl", "mlp[0]": "replay"},
+    keys={"attention[0]": {"vk.key": DIGEST, "srs": DIGEST}},
+)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        POLICY,
+        replace(POLICY, insecure_srs=True),
+        replace(POLICY, require_fresh=True, bundle_versions=(1, 2)),
+        replace(POLICY, keys={}),
+    ],
+)
+def test_reads_back(policy: Policy, tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(policy.to_toml())
+    assert Policy.from_file(path) == policy
+
+
+def test_an_insecure_srs_is_said_in_words() -> None:
+    assert "INSECURE" in replace(POLICY, insecure_srs=True).to_toml()
+    assert "srs =" not in POLICY.to_toml()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ("format = 1", "format = 2", "policy format 1, got 2"),
+        ("format = 1", "", "policy format 1, got None"),
+        (f'model = "{DIGEST}"', 'model = "sha256:12"', "model: expected a sha256 digest"),
+        (f'model = "{DIGEST}"', "", "model: expected a sha256 digest, got None"),
+        ('"ezkl"', '"magic"', "expected one of replay, ezkl, sumcheck, got 'magic'"),
+        ("require_fresh = false", 'require_fresh = "no"', "require_fresh: expected true or false"),
+        ("require_fresh = false", "lax = true", "unknown field lax"),
+        ("bundle_versions = [1]", "bundle_versions = []", "at least one version"),
+        ("bundle_versions = [1]", 'bundle_versions = ["1"]', "a list of integers"),
+        ("[units]", 'srs = "any"\n[units]', "srs: expected 'insecure-development'"),
+        ('[keys."attention[0]"]', '[keys."mlp[7]"]', "no such entry in units"),
+        (f'"srs" = "{DIGEST}"', '"srs" = "x"', "expected sha256 digests"),
+        ("[units]", "[units", "not TOML"),
+        ('"attention[0]" = "ezkl"\n"mlp[0]" = "replay"', "", "units: expected a table"),
+    ],
+)
+def test_refusals(old: str, new: str, match: str, tmp_path: Path) -> None:
+    text = POLICY.to_toml()
+    assert old in text
+    path = tmp_path / "policy.toml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises((InputError, UnsupportedVersion), match=match) as caught:
+        Policy.from_file(path)
+    assert str(path) in caught.value.message
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        Policy.from_file(tmp_path / "none.toml")

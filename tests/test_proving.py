@@ -1,0 +1,138 @@
+"""Proving: own proofs are verified, interrupted work goes on, nothing is half-written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.traces import seal, trace
+from zkllm import bundle
+from zkllm.backends import replay
+from zkllm.backends.base import Claim
+from zkllm.bundle import Bundle
+from zkllm.errors import BackendError, ConstraintViolation, InputError
+from zkllm.exact.model import ExactModel
+from zkllm.keys import policy_for
+from zkllm.proving import assign, prove
+from zkllm.verifying import verify
+
+
+@pytest.fixture(scope="module")
+def run(tiny_model: ExactModel) -> Bundle:
+    return trace(tiny_model, "a cat", 3)
+
+
+def test_bundle_verifies(tiny_model: ExactModel, run: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "b"
+    report = prove(run, tiny_model, "replay", path)
+    assert verify(path, policy_for(tiny_model), model=tiny_model) == report
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_existing_bundle_is_kept(tiny_model: ExactModel, run: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "b"
+    path.write_bytes(b"mine")
+    with pytest.raises(InputError, match="exists"):
+        prove(run, tiny_model, "replay", path)
+    assert path.read_bytes() == b"mine"
+    prove(run, tiny_model, "replay", path, force=True)
+
+
+def test_trace_that_is_no_run(tiny_model: ExactModel, run: Bundle, tmp_path: Path) -> None:
+    rows = list(run.boundaries)
+    rows[2] = rows[2].copy()
+    rows[2][0, 0] += 1
+    wrong = seal(tiny_model, replace(run, boundaries=tuple(rows)))
+    with pytest.raises(ConstraintViolation, match=r"mlp\[0\]: recomputed .* the claim says"):
+        prove(wrong, tiny_model, "replay", tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_interrupted_work_goes_on(
+    tiny_model: ExactModel, run: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proved: list[str] = []
+    original = replay.ReplayBackend.prove
+
+    def interrupted(self: Any, model: ExactModel, claim: Claim, *rest: Any) -> bytes:
+        if claim.unit == "mlp[1]" and len(proved) < 5:
+            raise KeyboardInterrupt
+        proved.append(claim.unit)
+        return original(self, model, claim, *rest)
+
+    monkeypatch.setattr(replay.ReplayBackend, "prove", interrupted)
+    path = tmp_path / "b"
+    with pytest.raises(KeyboardInterrupt):
+        prove(run, tiny_model, "replay", path)
+    assert not path.exists()
+    assert proved == ["embed", "attention[0]", "mlp[0]", "attention[1]"]
+    proved.append("-")
+    skipped: list[str] = []
+    prove(
+        run,
+        tiny_model,
+        "replay",
+        path,
+        advance=lambda unit, _backend, done: skipped.append(unit) if done else None,
+    )
+    assert proved[5:] == ["mlp[1]", "head"]
+    assert skipped == proved[:4]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_run_does_not_pick_up_leftovers(
+    tiny_model: ExactModel, run: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proved: list[str] = []
+    original = replay.ReplayBackend.prove
+
+    def recorded(self: Any, model: ExactModel, claim: Claim, *rest: Any) -> bytes:
+        proved.append(claim.unit)
+        if len(proved) == 3:
+            raise KeyboardInterrupt
+        return original(self, model, claim, *rest)
+
+    monkeypatch.setattr(replay.ReplayBackend, "prove", recorded)
+    with pytest.raises(KeyboardInterrupt):
+        prove(run, tiny_model, "replay", tmp_path / "b")
+    prove(run, tiny_model, "replay", tmp_path / "b", nonce="other")
+    assert len(proved) == 3 + len(tiny_model.specification.units())
+
+
+def test_evidence_that_does_not_verify_is_dropped(
+    tiny_model: ExactModel, run: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay.ReplayBackend, "prove", lambda *_: b"rubbish")
+    monkeypatch.setattr(bundle, "MAX_EVIDENCE", dict(bundle.MAX_EVIDENCE) | {"replay": 100})
+    with pytest.raises(BackendError, match="does not verify|replay has no evidence"):
+        prove(run, tiny_model, "replay", tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_disk_full(
+    tiny_model: ExactModel, run: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BackendError, match="the disk is full"):
+        prove(run, tiny_model, "replay", tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_assignment(tiny_model: ExactModel) -> None:
+    spec = tiny_model.specification
+    with pytest.raises(InputError, match=r"expected one of embed, attention\[0\].*got 'mlp'"):
+        assign(spec, "replay", ["mlp"])
+    assert set(assign(spec, "replay").values()) == {"replay"}
+
+
+def test_bad_nonce(tiny_model: ExactModel, run: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nonce"):
+        prove(run, tiny_model, "replay", tmp_path / "b", nonce="two words")

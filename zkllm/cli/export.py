@@ -1,0 +1,111 @@
+"""`zkllm export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from zkllm import output
+from zkllm.cli import options
+from zkllm.errors import InputError
+from zkllm.files import read_limited
+
+if TYPE_CHECKING:
+    from zkllm.exporting import Export
+
+
+@click.command("export")
+@click.argument("checkpoint")
+@click.option("-o", "--output", "folder", type=options.PATH, metavar="DIR", help="Where to.")
+@click.option(
+    "--blocks",
+    type=options.BlockRange(),
+    help="Only blocks i to j-1, as a fragment from hidden states to hidden states.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["wide", "ezkl"]),
+    help="Precision: wide for fidelity, ezkl for what ezkl is to prove. Default: by width.",
+)
+@click.option("--text", type=options.PATH, help="Text for the fidelity report.")
+@click.option(
+    "--check",
+    type=options.PATH,
+    metavar="DIR",
+    help="Export nothing: derive the model again and compare it with DIR.",
+)
+@options.force
+@options.as_json
+def command(
+    checkpoint: str,
+    folder: Path | None,
+    blocks: tuple[int, int] | None,
+    preset: str | None,
+    text: Path | None,
+    check: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make an exact model from CHECKPOINT, a folder in Hugging Face's GPT-2 layout.
+
+    `demo` names the bundled checkpoint. The exact model is integers only: every machine that runs
+    it gets the same bits, and its digest is its name.
+
+    \b
+      zkllm export demo -o model
+      zkllm export gpt2/ -o block5 --blocks 5:6
+      zkllm export demo --check model
+    """
+    from zkllm import exporting
+
+    if (folder is None) == (check is None):
+        raise click.UsageError("give either --output DIR or --check DIR")
+    if check is not None:
+        with output.spinner("deriving the model again"):
+            digest = exporting.check(check, checkpoint)
+        if as_json:
+            output.emit_json({"model": digest, "same": True})
+        else:
+            output.out.print(f"[green]same model[/] {digest}")
+        return
+    given = None if text is None else _read_text(text)
+    with output.spinner("exporting") as progress:
+        result = exporting.export(
+            checkpoint,
+            folder or Path(),
+            preset=preset,
+            blocks=blocks,
+            text=given,
+            force=force,
+            progress=progress,
+        )
+    if as_json:
+        output.emit_json(result.to_json())
+    else:
+        _show(result)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return read_limited(path, 16 << 20).decode("utf-8")
+    except UnicodeDecodeError as err:
+        raise InputError(f"{path}: not UTF-8 at byte {err.start}") from err
+
+
+def _show(result: Export) -> None:
+    f = result.fidelity
+    rows = output.facts()
+    rows.add_row("model", result.digest)
+    rows.add_row("units", output.unit_ranges(result.units))
+    rows.add_row("preset", f"{result.preset}; residual stream within {result.residual_bits} bits")
+    rows.add_row("on disk", output.bytes_text(result.size))
+    rows.add_row("compared on", f"{f.positions} positions of {f.text}")
+    if f.agreement is not None:
+        rows.add_row("same token", f"{f.agreement:.2%} of positions (goal 99%)")
+        rows.add_row("KL", f"{f.divergence:.2e} nats per token")
+        rows.add_row("perplexity", f"{f.perplexity_ratio:.4f} of float32's (goal 1.01)")
+    rows.add_row("relative error", f"{f.relative_error:.2e} of the last hidden states")
+    output.out.print(f"[bold]exact model[/] in {result.folder}")
+    output.out.print(rows)

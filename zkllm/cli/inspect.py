@@ -1,0 +1,41 @@
+"""`zkllm inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+
+from zkllm import output
+from zkllm.cli import options
+
+
+@click.command("inspect")
+@click.argument("file", type=options.PATH)
+@options.as_json
+def command(file: Path, as_json: bool) -> None:
+    """Show FILE: a trace, a bundle, a policy, or an exact model's folder.
+
+    Inspecting is not verifying: nothing that is shown has been checked.
+    """
+    from zkllm.inspecting import inspect
+
+    facts = inspect(file)
+    output.err.print("[yellow]not verified:[/] this is what the file says, nothing was checked")
+    if as_json:
+        output.emit_json(facts)
+        return
+    rows = output.facts()
+    for name, value in facts.items():
+        rows.add_row(name, escape(_text(value)))
+    output.out.print(rows)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {_text(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_text(item) for item in value)
+    return output.one_line(str(value))

@@ -1,0 +1,56 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATH = click.Path(path_type=Path)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
+force = click.option("--force", is_flag=True, help="Overwrite what is there.")
+device = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to run; auto takes CUDA where there is one and says what it took.",
+)
+units = click.option(
+    "--unit",
+    "units",
+    multiple=True,
+    metavar="U",
+    help="Only this unit, e.g. attention[0]; may be repeated. Others are replayed.",
+)
+keys = click.option("--keys", type=PATH, metavar="DIR", help="Folder of keys, from zkllm setup.")
+model = click.option(
+    "--model", type=PATH, required=True, metavar="DIR", help="The exact model, from zkllm export."
+)
+
+
+def backend(default: str | None = None) -> Callable[[Any], Any]:
+    """`--backend`, required unless there is a default."""
+    return click.option(
+        "--backend",
+        type=click.Choice(["replay", "ezkl"]),
+        required=default is None,
+        default=default,
+        help="Proves every unit that it can; the rest is replayed.",
+    )
+
+
+class BlockRange(click.ParamType):  # type: ignore[type-arg]
+    """`i:j`, the blocks i to j-1."""
+
+    name = "i:j"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        try:
+            first, last = (int(part) for part in str(value).split(":"))
+        except ValueError:
+            self.fail(f"expected i:j, e.g. 0:1, got {value!r}", param, ctx)
+        return first, last

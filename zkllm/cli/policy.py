@@ -1,0 +1,55 @@
+"""`zkllm policy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from zkllm import output
+from zkllm.cli import options
+from zkllm.errors import InputError
+from zkllm.files import write_atomically
+
+
+@click.group("policy")
+def command() -> None:
+    """Write down what a verifier demands. A policy never comes from the prover."""
+
+
+@command.command("init")
+@click.argument("model", type=options.PATH)
+@options.keys
+@click.option("-o", "--output", "file", type=options.PATH, help="Write here, not to stdout.")
+@click.option(
+    "--allow-insecure-srs",
+    is_flag=True,
+    help="Accept keys over a development SRS, whose maker can forge proofs.",
+)
+@click.option("--require-fresh", is_flag=True, help="Demand evidence that binds a nonce.")
+@options.force
+def init(
+    model: Path,
+    keys: Path | None,
+    file: Path | None,
+    allow_insecure_srs: bool,
+    require_fresh: bool,
+    force: bool,
+) -> None:
+    """A policy for MODEL and, if given, its keys; every digest is recomputed from the files.
+
+    \b
+      zkllm policy init model -o policy.toml
+      zkllm policy init model --keys keys --allow-insecure-srs -o policy.toml
+    """
+    from zkllm.keys import policy_for
+
+    policy = policy_for(model, keys, insecure_srs=allow_insecure_srs, require_fresh=require_fresh)
+    if file is None:
+        output.out.print(policy.to_toml(), end="", markup=False)
+        return
+    if file.exists() and not force:
+        raise InputError(f"{file}: exists", hint="pass --force to overwrite")
+    with write_atomically(file) as handle:
+        handle.write(policy.to_toml().encode())
+    output.err.print(f"policy in {file}", style="dim")

@@ -1,0 +1,68 @@
+"""`zkllm prove`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from zkllm import output
+from zkllm.bundle import BackendName
+from zkllm.cli import options
+
+
+@click.command("prove")
+@click.argument("trace", type=options.PATH)
+@options.model
+@options.backend()
+@options.units
+@options.keys
+@click.option("--nonce", default="", help="Repeat the client's nonce in the statement.")
+@click.option("-o", "--output", "bundle", type=options.PATH, required=True, metavar="BUNDLE")
+@options.force
+@options.as_json
+def command(
+    trace: Path,
+    model: Path,
+    backend: BackendName,
+    units: tuple[str, ...],
+    keys: Path | None,
+    nonce: str,
+    bundle: Path,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Turn TRACE into a bundle that convinces others; it is verified before it is written.
+
+    May be interrupted: the same command goes on with the unit where it stopped.
+
+    \b
+      zkllm prove answer.trace --model model --backend replay -o answer.bundle
+      zkllm prove answer.trace --model model --backend ezkl --keys keys -o answer.bundle
+    """
+    from zkllm import proving
+    from zkllm.exact.model import ExactModel
+
+    exact = ExactModel.from_folder(model)
+    assignment = proving.assign(exact.specification, backend, units)
+    with output.unit_progress(len(assignment)) as bar:
+        report = proving.prove(
+            trace,
+            exact,
+            assignment,
+            bundle,
+            keys=keys,
+            nonce=nonce,
+            force=force,
+            progress=bar.tell,
+            advance=bar.advance,
+        )
+    if as_json:
+        output.emit_json(output.report_json(report, bundle))
+    else:
+        how = "; ".join(
+            f"{output.unit_ranges(names)}: {checked.words}"
+            for names, checked in output.worst_first(report.units)
+        )
+        output.out.print(f"bundle of {output.bytes_text(report.size)} in {bundle}")
+        output.out.print(how, markup=False)

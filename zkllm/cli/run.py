@@ -1,0 +1,89 @@
+"""`zkllm run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.markup import escape
+
+from zkllm import output
+from zkllm.cli import options
+from zkllm.errors import InputError
+from zkllm.running import Device
+
+
+@click.command("run")
+@click.argument("model", type=options.PATH)
+@click.option("-p", "--prompt", help="Text to continue.")
+@click.option("-n", "--new-tokens", type=int, default=1, show_default=True, help="At most so many.")
+@click.option("--hidden", type=options.PATH, help="For a fragment: a .npy file of integer rows.")
+@click.option("--pad", type=int, metavar="T", help="Fill up to the T positions of a circuit.")
+@click.option("-o", "--output", "trace", type=options.PATH, metavar="TRACE", help="Keep the trace.")
+@options.device
+@options.force
+@options.as_json
+def command(
+    model: Path,
+    prompt: str | None,
+    new_tokens: int,
+    hidden: Path | None,
+    pad: int | None,
+    trace: Path | None,
+    device: Device,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Generate text with the exact model MODEL, greedily, on ONNX Runtime.
+
+    The trace holds the ids and every boundary tensor; zkllm prove turns it into a bundle.
+
+    \b
+      zkllm run model -p "12+34=" -n 3 -o answer.trace
+      zkllm run block5 --hidden rows.npy -o block5.trace
+    """
+    from zkllm import bundle, running
+    from zkllm.exact.model import ExactModel
+
+    if (prompt is None) == (hidden is None):
+        raise click.UsageError("give either --prompt TEXT or --hidden FILE")
+    if trace is not None and trace.exists() and not force:
+        raise InputError(f"{trace}: exists", hint="pass --force to overwrite")
+    exact = ExactModel.from_folder(model)
+    with output.spinner("running") as progress:
+        if hidden is not None:
+            rows = running.read_hidden(hidden)
+            result = running.run_fragment(
+                exact,
+                rows,
+                device=device,
+                pad_to=pad,
+                progress=progress,
+            )
+        else:
+            result = running.run(
+                exact,
+                prompt or "",
+                new_tokens,
+                device=device,
+                pad_to=pad,
+                progress=progress,
+            )
+    size = None if trace is None else bundle.save(result, exact.specification, trace)
+    statement = result.statement
+    if as_json:
+        output.emit_json(
+            {
+                "completion": result.completion,
+                "prompt": result.prompt,
+                "statement": statement.to_json(),
+                "trace": None if trace is None else str(trace),
+            }
+        )
+    elif statement.kind == "text":
+        output.out.print(escape(result.prompt + result.completion), end="")
+        output.out.print("" if result.completion.endswith("\n") else "\n", end="")
+    else:
+        output.out.print(f"fragment of {statement.positions} rows: {statement.boundaries[-1]}")
+    if size is not None:
+        output.err.print(f"trace of {output.bytes_text(size)} in {trace}", style="dim")

@@ -1,0 +1,160 @@
+"""From a checkpoint to an exact model on disk, with its ONNX units and its fidelity report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zkllm.backends.base import Progress, silent
+from zkllm.checkpoints import Checkpoint
+from zkllm.data import bundled
+from zkllm.digests import Digest
+from zkllm.errors import DigestMismatch, InputError, UnsupportedModel
+from zkllm.exact import model as exact_model
+from zkllm.exact.model import ExactModel
+from zkllm.exact.quantise import PRECISIONS, Precision, build, default_precision, logit_fraction
+from zkllm.fidelity import Fidelity, measure
+from zkllm.files import fresh_folder, read_limited, write_atomically
+
+GOAL_AGREEMENT = 0.99
+GOAL_PERPLEXITY = 1.01
+_MAX_TEXT = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A finished export."""
+
+    folder: Path
+    digest: Digest
+    """Model digest."""
+    preset: str
+    units: tuple[str, ...]
+    size: int
+    """Bytes of everything in the folder."""
+    residual_bits: int
+    """Bits of the largest proven bound on the residual stream, sign excluded."""
+    fidelity: Fidelity
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "fidelity": self.fidelity.to_json(),
+            "folder": str(self.folder),
+            "model": self.digest,
+            "preset": self.preset,
+            "residual_bits": self.residual_bits,
+            "size_bytes": self.size,
+            "units": list(self.units),
+        }
+
+
+def open_checkpoint(source: str | Path | Any) -> Checkpoint:
+    """`demo` for the bundled checkpoint, a folder, or a torch module with GPT-2's layout."""
+    if isinstance(source, str | Path):
+        return Checkpoint.from_folder(bundled("demo") if str(source) == "demo" else Path(source))
+    return Checkpoint.from_torch(source)
+
+
+def export(
+    source: str | Path | Any,
+    folder: Path | str,
+    *,
+    preset: str | None = None,
+    blocks: tuple[int, int] | None = None,
+    text: str | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Export:
+    """Export `source` (see `open_checkpoint`) into `folder`.
+
+    `preset` is a name of `PRECISIONS`, chosen by width if not given; `blocks` (i, j) exports
+    blocks i to j-1 as a fragment; `text` is what the fidelity report compares on. Raises
+    `UnsupportedModel` for what cannot be made exact, `InputError` for a bad checkpoint.
+    """
+    from zkllm.exact.graph import compile_units
+
+    folder = Path(folder)
+    progress("reading the checkpoint")
+    checkpoint = open_checkpoint(source)
+    precision = _precision(preset, checkpoint.config.width)
+    where = "given text"
+    if text is None:
+        text, where = _sample(source)
+    fresh_folder(folder, force=force)
+    progress("proving bounds and rounding weights")
+    specification, tensors = build(checkpoint, precision, blocks)
+    model = exact_model.save(specification, tensors, checkpoint.tokenizer, folder)
+    progress("compiling ONNX units")
+    compile_units(model, folder)
+    fidelity = measure(
+        model,
+        checkpoint,
+        text,
+        where,
+        logit_fraction=logit_fraction(checkpoint, precision),
+        progress=progress,
+    )
+    with write_atomically(folder / "fidelity.json") as file:
+        file.write(json.dumps(fidelity.to_json(), indent=2, sort_keys=True).encode() + b"\n")
+    return Export(
+        folder=folder,
+        digest=model.digest,
+        preset=precision.name,
+        units=tuple(specification.units()),
+        size=exact_model.size_on_disk(folder),
+        residual_bits=max(specification.boundary_bounds()).bit_length(),
+        fidelity=fidelity,
+    )
+
+
+def check(folder: Path, source: str | Path | Any) -> Digest:
+    """Derive the exact model in `folder` again from `source` and compare; return its digest.
+
+    Raises `DigestMismatch` that names the first thing that differs.
+    """
+    model = ExactModel.from_folder(folder)
+    model.check_all()
+    spec = model.specification
+    names = [
+        name
+        for name, p in PRECISIONS.items()
+        if p.fractions == spec.fractions and p.exp == spec.exp
+    ]
+    if not names:
+        raise UnsupportedModel(f"{folder}: its precision is none of {', '.join(PRECISIONS)}")
+    a = spec.architecture
+    fragment = spec.kind == "fragment"
+    derived, _ = build(
+        open_checkpoint(source),
+        PRECISIONS[names[0]],
+        (a.first_block, a.first_block + a.blocks) if fragment else None,
+        input_bound=spec.input if fragment else None,
+    )
+    for name in sorted({*spec.tensors, *derived.tensors}):
+        if spec.tensors.get(name) != derived.tensors.get(name):
+            raise DigestMismatch(f"{folder}: tensor {name} is not what the checkpoint gives")
+    if derived.digest != model.digest:
+        raise DigestMismatch(
+            f"{folder}: expected model {derived.digest}, got {model.digest}",
+            hint="the weights agree; architecture, bounds, tokenizer or source differ",
+        )
+    return model.digest
+
+
+def _precision(preset: str | None, width: int) -> Precision:
+    if preset is None:
+        return default_precision(width)
+    if preset not in PRECISIONS:
+        raise InputError(f"preset: expected one of {', '.join(PRECISIONS)}, got {preset!r}")
+    return PRECISIONS[preset]
+
+
+def _sample(source: str | Path | Any) -> tuple[str | None, str]:
+    """The checkpoint's own sample.txt, if it has one."""
+    if isinstance(source, str | Path):
+        path = (bundled("demo") if str(source) == "demo" else Path(source)) / "sample.txt"
+        if path.is_file():
+            return read_limited(path, _MAX_TEXT).decode("utf-8", "replace"), "sample.txt"
+    return None, "random tokens (no text was given)"

@@ -1,0 +1,193 @@
+"""How close an exact model is to its float32 checkpoint. Measured once, never part of a proof."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zkllm.backends.base import Progress, silent
+from zkllm.checkpoints import Checkpoint
+from zkllm.exact import reference
+from zkllm.exact.model import ExactModel
+from zkllm.exact.quantise import quantise
+from zkllm.tensors import IntArray
+from zkllm.tokenization import parse
+
+Float32 = npt.NDArray[np.float32]
+MAX_TOKENS = 512
+"""A report looks at so many positions at most."""
+_SEED = 20260101
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """Figures of one comparison; a fragment has `relative_error` only."""
+
+    text: str
+    """Where the tokens came from."""
+    positions: int
+    agreement: float | None
+    """Share of positions at which both models choose the same token."""
+    divergence: float | None
+    """Mean KL(float32 ‖ exact) in nats per token."""
+    perplexity_ratio: float | None
+    """exp of the mean loss of the exact model over that of the float32 model."""
+    relative_error: float
+    """‖exact - float32‖ / ‖float32‖ of the last boundary."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "agreement": self.agreement,
+            "divergence_nats": self.divergence,
+            "perplexity_ratio": self.perplexity_ratio,
+            "positions": self.positions,
+            "relative_error": self.relative_error,
+            "text": self.text,
+        }
+
+
+def measure(
+    model: ExactModel,
+    checkpoint: Checkpoint,
+    text: str | None,
+    source: str,
+    *,
+    logit_fraction: int = 0,
+    progress: Progress = silent,
+) -> Fidelity:
+    """Compare `model` with `checkpoint` on `text`, or on seeded random tokens if there is none.
+
+    `source` says in the report where the text came from. Every line of the text is a document of
+    its own, cut into windows of the context.
+    """
+    spec = model.specification
+    first, count = spec.architecture.first_block, spec.architecture.blocks
+    same = total = 0
+    losses = {"float32": 0.0, "exact": 0.0}
+    predicted, divergence, error, norm = 0, 0.0, 0.0, 0.0
+    for ids in _windows(checkpoint, text):
+        progress(f"fidelity: {total} of at most {MAX_TOKENS} positions")
+        hidden = _hidden(checkpoint, ids, first + count)
+        if spec.embed is not None:
+            boundaries = reference.forward(model, ids)
+        else:
+            rows = quantise(
+                hidden[first].astype(np.float64), spec.fractions.residual, "input", "hidden states"
+            )
+            boundaries = reference.forward(model, np.clip(rows, -spec.input, spec.input))
+        exact_rows = np.ldexp(boundaries[-1].astype(np.float64), -spec.fractions.residual)
+        error += float(np.square(exact_rows - hidden[-1]).sum())
+        norm += float(np.square(hidden[-1].astype(np.float64)).sum())
+        total += len(ids)
+        if spec.head is None:
+            continue
+        float_log = _log_softmax(_logits(checkpoint, hidden[-1]).astype(np.float64))
+        scaled = np.ldexp(
+            reference.logits(model, boundaries[-1]).astype(np.float64), -logit_fraction
+        )
+        exact_log = _log_softmax(scaled)
+        same += int((float_log.argmax(-1) == exact_log.argmax(-1)).sum())
+        divergence += float((np.exp(float_log) * (float_log - exact_log)).sum())
+        targets = ids[1:]
+        predicted += len(targets)
+        rows_index = np.arange(len(targets))
+        losses["float32"] -= float(float_log[rows_index, targets].sum())
+        losses["exact"] -= float(exact_log[rows_index, targets].sum())
+    relative = math.sqrt(error / norm) if norm else 0.0
+    if spec.head is None:
+        return Fidelity(source, total, None, None, None, relative)
+    gap = (losses["exact"] - losses["float32"]) / max(1, predicted)
+    return Fidelity(source, total, same / total, divergence / total, math.exp(gap), relative)
+
+
+def _windows(checkpoint: Checkpoint, text: str | None) -> Iterator[IntArray]:
+    """Windows of token ids, at most `MAX_TOKENS` in all."""
+    config = checkpoint.config
+    left = MAX_TOKENS
+    if text is None or checkpoint.tokenizer is None:
+        generator = np.random.default_rng(_SEED)
+        size = min(config.context, left, 128)
+        yield generator.integers(0, config.vocabulary, size).astype(np.int64)
+        return
+    tokenizer = parse(checkpoint.tokenizer, config.vocabulary)
+    for line in text.splitlines(keepends=True):
+        ids = tokenizer.encode(line, add_special_tokens=False).ids
+        for start in range(0, len(ids), config.context):
+            window = np.array(ids[start : start + config.context][:left], dtype=np.int64)
+            if len(window) > 1:
+                yield window
+                left -= len(window)
+        if left <= 1:
+            return
+
+
+def _hidden(checkpoint: Checkpoint, ids: IntArray, blocks: int) -> list[Float32]:
+    """The float32 residual stream before block 0, 1, ... and after block `blocks` - 1."""
+    weights, config = checkpoint.tensors, checkpoint.config
+
+    def w(name: str) -> Float32:
+        return np.asarray(weights[name], dtype=np.float32)
+
+    def norm(x: Float32, name: str) -> Float32:
+        centred = x - x.mean(-1, keepdims=True)
+        variance = np.square(centred).mean(-1, keepdims=True)
+        scaled = centred / np.sqrt(variance + np.float32(config.epsilon))
+        return (scaled * w(f"{name}.weight") + w(f"{name}.bias")).astype(np.float32)
+
+    def affine(x: Float32, name: str) -> Float32:
+        return np.asarray(x @ w(f"{name}.weight") + w(f"{name}.bias"))
+
+    tokens, heads = len(ids), config.heads
+    x: Float32 = weights["wte.weight"][ids].astype(np.float32) + w("wpe.weight")[:tokens]
+    future = np.triu(np.full((tokens, tokens), -np.inf, dtype=np.float32), 1)
+    stream = [x]
+    for i in range(blocks):
+        merged = affine(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn")
+        q, k, v = (
+            part.reshape(tokens, heads, -1).swapaxes(0, 1) for part in np.split(merged, 3, axis=-1)
+        )
+        score = q @ k.swapaxes(-1, -2)
+        if config.scale_scores:
+            score = score / np.float32(math.sqrt(q.shape[-1]))
+        weight = np.exp(_log_softmax(score + future))
+        mixed = (weight @ v).swapaxes(0, 1).reshape(tokens, -1)
+        x = x + affine(mixed, f"h.{i}.attn.c_proj")
+        hidden = affine(norm(x, f"h.{i}.ln_2"), f"h.{i}.mlp.c_fc")
+        x = x + affine(_activate(hidden, config.activation), f"h.{i}.mlp.c_proj")
+        stream.append(x)
+    return stream
+
+
+def _logits(checkpoint: Checkpoint, x: Float32) -> Float32:
+    weights = checkpoint.tensors
+    centred = x - x.mean(-1, keepdims=True)
+    variance = np.square(centred).mean(-1, keepdims=True)
+    scaled = centred / np.sqrt(variance + np.float32(checkpoint.config.epsilon))
+    normalised = scaled * weights["ln_f.weight"].astype(np.float32) + weights["ln_f.bias"].astype(
+        np.float32
+    )
+    return np.asarray(
+        normalised.astype(np.float32) @ weights["lm_head.weight"].astype(np.float32).T,
+        dtype=np.float32,
+    )
+
+
+def _activate(x: Float32, activation: str) -> Float32:
+    if activation == "relu":
+        return np.asarray(np.maximum(x, 0))
+    if activation == "gelu":
+        # numpy has no erf; math.erf is exact enough and this runs once per export
+        erf = np.vectorize(math.erf, otypes=[np.float64])
+        return np.asarray(x * 0.5 * (1 + erf(x / math.sqrt(2))), dtype=np.float32)
+    inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)
+    return np.asarray(0.5 * x * (1 + np.tanh(inner)), dtype=np.float32)
+
+
+def _log_softmax(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    shifted = x - x.max(-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))

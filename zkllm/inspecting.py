@@ -1,0 +1,90 @@
+"""What an artefact says about itself, unchecked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from zkllm.bundle import MAGIC, VERSION, read_header
+from zkllm.digests import sha256
+from zkllm.errors import InputError
+from zkllm.exact.model import ExactModel, size_on_disk
+from zkllm.files import read_limited
+from zkllm.policy import Policy
+
+_MAX_BYTES = 1 << 32
+
+
+def inspect(path: Path) -> dict[str, Any]:
+    """The facts in the trace, bundle, policy or exact model at `path`, as JSON values.
+
+    Raises `InputError` for anything else.
+    """
+    if path.is_dir():
+        return _model(path)
+    data = read_limited(path, _MAX_BYTES)
+    if data[: len(MAGIC)] == MAGIC:
+        return _container(data)
+    if path.suffix == ".toml":
+        return _policy(Policy.from_file(path))
+    raise InputError(f"{path}: expected a trace, a bundle, a policy (.toml) or a model folder")
+
+
+def _container(data: bytes) -> dict[str, Any]:
+    header = read_header(data)
+    sections = {section.name: section for section in header.sections}
+    facts: dict[str, Any] = {
+        "artefact": header.kind,
+        "format": VERSION,
+        "digest": sha256(data),
+        "size_bytes": len(data),
+    }
+    start = header.end
+    for section in header.sections:
+        if section.name in ("prompt", "completion"):
+            facts[section.name] = data[start : start + section.length].decode("utf-8", "replace")
+        start += section.length
+    statement = header.statement.to_json()
+    statement["boundaries"] = f"{len(header.statement.boundaries)} digests"
+    facts["statement"] = statement
+    facts["statement_digest"] = header.statement.digest
+    facts["evidence"] = {
+        name.removeprefix("evidence/"): f"{section.backend}, {section.length} bytes"
+        for name, section in sections.items()
+        if section.backend is not None
+    }
+    return facts
+
+
+def _model(folder: Path) -> dict[str, Any]:
+    model = ExactModel.from_folder(folder)
+    spec = model.specification
+    a = spec.architecture
+    return {
+        "artefact": "exact model",
+        "kind": spec.kind,
+        "digest": model.digest,
+        "source": spec.source,
+        "size_bytes": size_on_disk(folder),
+        "architecture": (
+            f"{a.blocks} blocks from {a.first_block}, width {a.width}, {a.heads} heads, "
+            f"inner {a.inner}, vocabulary {a.vocabulary}, context {a.context}, {a.activation}"
+        ),
+        "units": list(spec.units()),
+        "exp_table": f"{spec.exp.family}({spec.exp.argument_bits}, {spec.exp.value_parameter})",
+        "residual_bound_bits": max(spec.boundary_bounds()).bit_length(),
+        "tensors": len(spec.tensors),
+        "stop_ids": list(spec.stop_ids),
+    }
+
+
+def _policy(policy: Policy) -> dict[str, Any]:
+    return {
+        "artefact": "policy",
+        "model": policy.model,
+        "units": dict(policy.units),
+        "keys": {unit: dict(pins) for unit, pins in policy.keys.items()},
+        "insecure_srs": policy.insecure_srs,
+        "require_fresh": policy.require_fresh,
+        "bundle_versions": list(policy.bundle_versions),
+    }

@@ -1,0 +1,256 @@
+"""What the user sees. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from zkllm.backends.base import Checked
+from zkllm.backends.base import Progress as Tell
+from zkllm.errors import Error, InputError, VerificationError
+from zkllm.verifying import Report
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(highlight=False, soft_wrap=True, stderr=True)
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks and control characters: a bundle must not write to a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def error(failure: Error) -> None:
+    """`error: what was expected and got`, then the hint, on stderr."""
+    word = "refused" if isinstance(failure, VerificationError) else "error"
+    err.print(f"[bold red]{word}:[/] {escape(one_line(failure.message))}")
+    if failure.hint:
+        err.print(f"[cyan]hint:[/] {escape(one_line(failure.hint))}")
+
+
+def emit_json(value: Any) -> None:
+    """`value` on stdout, indented, keys sorted."""
+    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def table(*columns: str, right: Sequence[str] = ()) -> Table:
+    """An unboxed table; columns named in `right` are aligned to the right."""
+    result = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        result.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    return result
+
+
+def facts() -> Table:
+    """A table of names and values."""
+    result = Table(box=None, pad_edge=False, show_header=False)
+    result.add_column(style="dim", no_wrap=True)
+    result.add_column(overflow="fold")
+    return result
+
+
+@contextlib.contextmanager
+def spinner(first: str) -> Iterator[Tell]:
+    """Show what is going on while the block runs; plain lines where there is no terminal."""
+    if not err.is_terminal:
+        yield lambda line: err.print(f"  {escape(one_line(line))}", style="dim")
+        return
+    with err.status(escape(first)) as status:
+        yield lambda line: status.update(escape(one_line(line)))
+
+
+@dataclass(slots=True)
+class UnitProgress:
+    """A bar over the units of a proof, with a line for what is going on."""
+
+    bar: Progress
+    task: Any
+
+    def tell(self, line: str) -> None:
+        """Show `line` beside the bar."""
+        self.bar.update(self.task, description=escape(one_line(line)))
+
+    def advance(self, unit: str, backend: str, done: bool) -> None:
+        """One unit is finished; `done` if an earlier try had done it."""
+        self.bar.advance(self.task)
+        if done and backend != "replay":
+            self.bar.console.print(f"  {unit}: taken from an interrupted try", style="dim")
+        elif not err.is_terminal:
+            self.bar.console.print(f"  {unit}: {backend}", style="dim")
+
+
+@contextlib.contextmanager
+def unit_progress(units: int) -> Iterator[UnitProgress]:
+    """A `UnitProgress` for so many units."""
+    columns = (
+        SpinnerColumn(),
+        BarColumn(24),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        yield UnitProgress(bar, bar.add_task("proving", total=units))
+
+
+def bytes_text(count: float) -> str:
+    """`count` bytes for people: 3 significant digits, decimal units."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def unit_ranges(units: Sequence[str]) -> str:
+    """`attention[0], attention[1], mlp[0]` as `attention[0-1], mlp[0]`."""
+    groups: dict[str, list[int]] = {}
+    for unit in units:
+        match = re.fullmatch(r"(\w+)\[(\d+)\]", unit)
+        if match:
+            groups.setdefault(match[1], []).append(int(match[2]))
+        else:
+            groups[unit] = []
+    words = []
+    for name, indices in groups.items():
+        if not indices:
+            words.append(name)
+            continue
+        runs: list[list[int]] = []
+        for index in sorted(indices):
+            if runs and index == runs[-1][1] + 1:
+                runs[-1][1] = index
+            else:
+                runs.append([index, index])
+        words += [f"{name}[{a}]" if a == b else f"{name}[{a}-{b}]" for a, b in runs]
+    return ", ".join(words)
+
+
+def _rank(checked: Checked) -> tuple[int, str]:
+    """Weakest first: what was merely recomputed, then what rests on an assumption."""
+    if checked.words == "recomputed":
+        return (0, "")
+    return (1 if checked.assumptions else 2, checked.words)
+
+
+def worst_first(units: Mapping[str, Checked]) -> list[tuple[list[str], Checked]]:
+    """Units that were checked in the same way, together; the weakest way first."""
+    groups: dict[tuple[str, str, tuple[str, ...]], tuple[list[str], Checked]] = {}
+    for unit, checked in units.items():
+        key = (checked.words, checked.hidden, checked.assumptions)
+        groups.setdefault(key, ([], checked))[0].append(unit)
+    return sorted(groups.values(), key=lambda group: _rank(group[1]))
+
+
+def report(result: Report, path: Path | None = None) -> None:
+    """The verdict, the statement, and how each unit was checked, worst line first."""
+    colour = "yellow" if result.assumptions else "green"
+    name = f"  [dim]{escape(str(path))}[/]" if path is not None else ""
+    out.print(f"[bold {colour}]{result.verdict}[/]{name}")
+    rows = facts()
+    statement = result.statement
+    rows.add_row("model", statement.model)
+    if statement.kind == "text":
+        rows.add_row("prompt", escape(repr(result.prompt)))
+        rows.add_row("completion", escape(repr(result.completion)))
+        rows.add_row(
+            "tokens",
+            f"{len(statement.prompt_ids)} + {len(statement.generated_ids)} of at most "
+            f"{statement.max_new_tokens} (ended by {statement.stop_reason})",
+        )
+    else:
+        rows.add_row("fragment", f"{statement.positions} rows")
+        rows.add_row("input", statement.boundaries[0])
+        rows.add_row("output", statement.boundaries[-1])
+    for units, checked in worst_first(result.units):
+        words = checked.words + (f"; hidden: {checked.hidden}" if checked.hidden else "")
+        rows.add_row(unit_ranges(units), escape(words))
+    rows.add_row("freshness", "bound to the nonce" if result.fresh else "not bound")
+    if result.assumptions:
+        rows.add_row("assumes", ", ".join(result.assumptions))
+    out.print(rows)
+
+
+def report_json(result: Report, path: Path) -> dict[str, Any]:
+    """A verified bundle as plain JSON values."""
+    return {
+        "assumptions": list(result.assumptions),
+        "bundle": str(path),
+        "bundle_digest": result.bundle,
+        "completion": result.completion,
+        "error": None,
+        "exit_code": 0,
+        "fresh": result.fresh,
+        "prompt": result.prompt,
+        "size_bytes": result.size,
+        "statement": result.statement.to_json(),
+        "units": [
+            {
+                "assumptions": list(checked.assumptions),
+                "checked": checked.words,
+                "details": checked.details,
+                "hidden": checked.hidden,
+                "unit": unit,
+            }
+            for units, checked in worst_first(result.units)
+            for unit in units
+        ],
+        "verdict": result.verdict,
+    }
+
+
+def failure_json(failure: Error, path: Path) -> dict[str, Any]:
+    """A bundle that was not verified as plain JSON values."""
+    return {
+        "bundle": str(path),
+        "error": {
+            "class": type(failure).__name__,
+            "hint": failure.hint,
+            "message": failure.message,
+        },
+        "exit_code": failure.exit_code,
+        "verdict": verdict_of(failure),
+    }
+
+
+def verdict_of(failure: Error) -> str:
+    """One word for JSON and JUnit."""
+    if isinstance(failure, VerificationError):
+        return "refused"
+    return "invalid" if isinstance(failure, InputError) else "error"
+
+
+def junit(results: Sequence[tuple[Path, Report | Error]]) -> str:
+    """A JUnit report: one test case a bundle, failures for refusals, errors for the rest."""
+    failures = sum(isinstance(r, VerificationError) for _, r in results)
+    errors = sum(isinstance(r, Error) for _, r in results) - failures
+    lines = [
+        '<?xml version="1.0" encoding="utf-8"?>',
+        f'<testsuites><testsuite name="zkllm verify" tests="{len(results)}" '
+        f'failures="{failures}" errors="{errors}">',
+    ]
+    for path, result in results:
+        lines.append(f'<testcase classname="zkllm" name={_attribute(str(path))}>')
+        if isinstance(result, Error):
+            tag = "failure" if isinstance(result, VerificationError) else "error"
+            kind, message = _attribute(type(result).__name__), _attribute(result.message)
+            lines.append(f"<{tag} type={kind} message={message}/>")
+        else:
+            lines.append(f"<system-out>{result.verdict}</system-out>")
+        lines.append("</testcase>")
+    return "\n".join([*lines, "</testsuite></testsuites>", ""])
+
+
+def _attribute(text: str) -> str:
+    return quoteattr(one_line(text))

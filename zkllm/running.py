@@ -1,0 +1,148 @@
+"""From an exact model and a prompt to a trace, on ONNX Runtime."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from zkllm.backends.base import Progress, silent
+from zkllm.bundle import Bundle, boundary_digests
+from zkllm.errors import InputError
+from zkllm.exact.model import ExactModel
+from zkllm.exact.specification import Specification
+from zkllm.statement import Statement, text_digest
+from zkllm.tensors import IntArray
+from zkllm.tokenization import Tokenizer
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def run(
+    model: ExactModel | Path,
+    prompt: str,
+    max_new_tokens: int,
+    *,
+    device: Device = "auto",
+    pad_to: int | None = None,
+    progress: Progress = silent,
+) -> Bundle:
+    """Generate up to `max_new_tokens` tokens greedily and return the trace of the run.
+
+    `pad_to` fills the run up to the fixed length of a circuit; padding stands after all tokens
+    and, attention being causal, changes nothing before it. Raises `InputError` for a prompt that
+    the tokenizer cannot spell or that does not fit the context.
+    """
+    from zkllm.executing import Executor
+
+    if isinstance(model, Path):
+        model = ExactModel.from_folder(model)
+    specification = model.specification
+    tokenizer = Tokenizer(model)
+    prompt_ids = tokenizer.encode(prompt)
+    context = specification.architecture.context
+    if max_new_tokens < 1:
+        raise InputError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
+    needed = len(prompt_ids) + max_new_tokens - 1
+    if needed > context:
+        raise InputError(
+            f"prompt of {len(prompt_ids)} tokens and {max_new_tokens} new ones: "
+            f"at most {context} positions expected, got {needed}"
+        )
+    _check_padding(pad_to, needed, context)
+    executor = Executor(model, device, note=progress)
+    generated = tuple(executor.decode(prompt_ids, max_new_tokens, specification.stop_ids))
+    completion = tokenizer.decode(generated)
+    statement = Statement(
+        kind="text",
+        model=model.digest,
+        positions=pad_to or len(prompt_ids) + len(generated) - 1,
+        prompt_ids=prompt_ids,
+        generated_ids=generated,
+        max_new_tokens=max_new_tokens,
+        stop_ids=specification.stop_ids,
+        stop_reason="stop" if generated[-1] in specification.stop_ids else "length",
+        text=text_digest(prompt, completion),
+        boundaries=(),
+        nonce="",
+    )
+    ids = np.array(statement.input_ids(specification.pad_id), dtype=np.int64)
+    boundaries = tuple(executor.run(ids))
+    return _trace(specification, statement, boundaries, prompt, completion)
+
+
+def run_fragment(
+    model: ExactModel | Path,
+    hidden: IntArray,
+    *,
+    device: Device = "auto",
+    pad_to: int | None = None,
+    progress: Progress = silent,
+) -> Bundle:
+    """The trace of a fragment for the rows `hidden` [T, d], integers at the residual scale."""
+    from zkllm.executing import Executor
+
+    if isinstance(model, Path):
+        model = ExactModel.from_folder(model)
+    specification = model.specification
+    a = specification.architecture
+    if specification.kind != "fragment":
+        raise InputError("hidden states were given, but this is a text model: give a prompt")
+    if hidden.ndim != 2 or hidden.shape[1] != a.width or not 1 <= len(hidden) <= a.context:
+        raise InputError(
+            f"hidden states: expected [1 to {a.context}, {a.width}], got {list(hidden.shape)}"
+        )
+    _check_padding(pad_to, len(hidden), a.context)
+    hidden = hidden.astype(np.int64)
+    if pad_to:
+        # any row serves as padding: later rows change nothing before them
+        hidden = np.concatenate([hidden, np.repeat(hidden[-1:], pad_to - len(hidden), axis=0)])
+    largest = max(int(hidden.max()), -int(hidden.min()))
+    if largest > specification.input:
+        raise InputError(
+            f"hidden states: expected at most {specification.input} in magnitude, got {largest}"
+        )
+    boundaries = tuple(Executor(model, device, note=progress).run(hidden))
+    statement = Statement(
+        kind="fragment",
+        model=model.digest,
+        positions=len(hidden),
+        prompt_ids=(),
+        generated_ids=(),
+        max_new_tokens=0,
+        stop_ids=(),
+        stop_reason="none",
+        text=None,
+        boundaries=(),
+        nonce="",
+    )
+    return _trace(specification, statement, boundaries, "", "")
+
+
+def read_hidden(path: Path) -> IntArray:
+    """Rows of integers from a .npy file; raises `InputError` for anything else."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as err:
+        raise InputError(f"{path}: expected a .npy file of integers: {str(err)[:80]}") from err
+    if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.integer):
+        raise InputError(f"{path}: expected integers, got {getattr(array, 'dtype', 'an archive')}")
+    return array.astype(np.int64)
+
+
+def _check_padding(pad_to: int | None, needed: int, context: int) -> None:
+    if pad_to is not None and not needed <= pad_to <= context:
+        raise InputError(f"pad: expected {needed} to {context} positions, got {pad_to}")
+
+
+def _trace(
+    specification: Specification,
+    statement: Statement,
+    boundaries: tuple[IntArray, ...],
+    prompt: str,
+    completion: str,
+) -> Bundle:
+    named = replace(statement, boundaries=boundary_digests(specification, boundaries))
+    return Bundle(named, prompt, completion, boundaries)
