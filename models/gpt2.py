@@ -149,8 +149,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.ln_1(x))  # [b, t, d]
-        x = x + self.mlp(self.ln_2(x))  # [b, t, d]
-        return x
+        return x + self.mlp(self.ln_2(x))  # [b, t, d]
 
 
 class Transformer(nn.Module):

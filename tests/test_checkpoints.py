@@ -269,8 +269,11 @@ class Module(torch.nn.Module):
         self.tensors = checkpoint.tensors
 
     def state_dict(self, *_: Any, **__: Any) -> dict[str, torch.Tensor]:  # type: ignore[override]
-        return {f"transformer.{n}": torch.from_numpy(v) for n, v in self.tensors.items()
-                if n != "lm_head.weight"}
+        return {
+            f"transformer.{n}": torch.from_numpy(v)
+            for n, v in self.tensors.items()
+            if n != "lm_head.weight"
+        }
 
 
 @dataclasses.dataclass
@@ -306,7 +309,8 @@ def test_the_digest_of_a_module_binds_weights_and_configuration(tiny_checkpoint:
     fields = dataclasses.asdict(PlainConfig())
     module = Module(tiny_checkpoint, fields)
     first = Checkpoint.from_torch(module).digest
-    assert Checkpoint.from_torch(Module(tiny_checkpoint, fields | {"eos_token_id": 1})).digest != first
+    other = Module(tiny_checkpoint, fields | {"eos_token_id": 1})
+    assert Checkpoint.from_torch(other).digest != first
     module.tensors = {n: v + (n == "wte.weight") for n, v in module.tensors.items()}
     assert Checkpoint.from_torch(module).digest != first
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from zkllm.errors import BackendError, InputError, LimitExceeded, UnsafePath
-from zkllm.files import fresh_folder, read_limited, write_atomically
+from zkllm.files import fresh_folder, read_limited, write_atomically, write_folder_atomically
 
 
 def test_a_file_of_exactly_the_limit_is_read(tmp_path: Path):
@@ -66,6 +66,13 @@ def test_a_pipe_without_a_writer_is_refused_and_not_waited_for(tmp_path: Path):
     assert refused
 
 
+def fail_after(path: Path, data: bytes, error: Exception) -> None:
+    """Write `data` in place of `path`, then fail."""
+    with write_atomically(path) as file:
+        file.write(data)
+        raise error
+
+
 def test_a_written_file_takes_its_place_at_the_end(tmp_path: Path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
@@ -80,9 +87,8 @@ def test_a_written_file_takes_its_place_at_the_end(tmp_path: Path):
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(ValueError, match="half-way"), write_atomically(path) as file:
-        file.write(b"ne")
-        raise ValueError("half-way")
+    with pytest.raises(ValueError, match="half-way"):
+        fail_after(path, b"ne", ValueError("half-way"))
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -98,16 +104,15 @@ def test_written_files_have_the_mode_of_the_umask(tmp_path: Path):
 
 
 def test_a_full_disk_is_said_in_words(tmp_path: Path):
+    full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(BackendError, match="file: the disk is full"):
-        with write_atomically(tmp_path / "file"):
-            raise OSError(errno.ENOSPC, "No space left on device")
+        fail_after(tmp_path / "file", b"", full)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_not_there_cannot_be_written(tmp_path: Path):
     with pytest.raises(BackendError, match="cannot be written: no such file"):
-        with write_atomically(tmp_path / "absent" / "file"):
-            pass
+        fail_after(tmp_path / "absent" / "file", b"", ValueError("never reached"))
 
 
 def test_a_fresh_folder_is_made_with_its_parents(tmp_path: Path):
@@ -131,3 +136,31 @@ def test_a_file_is_no_folder(tmp_path: Path):
         fresh_folder(tmp_path / "file", force=True)
     with pytest.raises(BackendError, match="cannot be written: not a directory"):
         fresh_folder(tmp_path / "file" / "below", force=False)
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt), write_folder_atomically(
+        target, mark="m", force=False
+    ) as fresh:
+        (fresh / "half").touch()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with write_folder_atomically(target, mark="m", force=False) as fresh:
+        (fresh / "m").write_text("1")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_force_replaces_only_what_has_the_mark(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "precious").touch()
+    for force, match in ((False, "pass --force|not empty"), (True, "has no m: not overwritten")):
+        with pytest.raises(InputError, match=match), write_folder_atomically(
+            target, mark="m", force=force
+        ):
+            pass
+    (target / "m").touch()
+    with write_folder_atomically(target, mark="m", force=True) as fresh:
+        (fresh / "new").touch()
+    assert [path.name for path in target.iterdir()] == ["new"]

@@ -60,7 +60,7 @@ def demonstrate(
     model = ExactModel.from_folder(exported.folder)
     yield step("export", f"exact model {model.digest[7:19]}…, {len(exported.units)} units")
 
-    trace = run(model, prompt, NEW_TOKENS, device="cpu", pad_to=TOKENS, progress=progress)
+    trace = run(model, prompt, NEW_TOKENS, device="cpu", pad_to=TOKENS)
     container.save(trace, model.specification, folder / "answer.trace")
     yield step("run", f"{prompt}{trace.completion.rstrip()}")
 

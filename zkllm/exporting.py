@@ -16,7 +16,7 @@ from zkllm.exact import model as exact_model
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import PRECISIONS, Precision, build, default_precision, logit_fraction
 from zkllm.fidelity import Fidelity, measure
-from zkllm.files import fresh_folder, read_limited, write_atomically
+from zkllm.files import read_limited, write_atomically, write_folder_atomically
 
 GOAL_AGREEMENT = 0.99
 GOAL_PERPLEXITY = 1.01
@@ -82,22 +82,22 @@ def export(
     where = "given text"
     if text is None:
         text, where = _sample(source)
-    fresh_folder(folder, force=force)
-    progress("proving bounds and rounding weights")
-    specification, tensors = build(checkpoint, precision, blocks)
-    model = exact_model.save(specification, tensors, checkpoint.tokenizer, folder)
-    progress("compiling ONNX units")
-    compile_units(model, folder)
-    fidelity = measure(
-        model,
-        checkpoint,
-        text,
-        where,
-        logit_fraction=logit_fraction(checkpoint, precision),
-        progress=progress,
-    )
-    with write_atomically(folder / "fidelity.json") as file:
-        file.write(json.dumps(fidelity.to_json(), indent=2, sort_keys=True).encode() + b"\n")
+    with write_folder_atomically(folder, mark="spec.json", force=force) as fresh:
+        progress("proving bounds and rounding weights")
+        specification, tensors = build(checkpoint, precision, blocks)
+        model = exact_model.save(specification, tensors, checkpoint.tokenizer, fresh)
+        progress("compiling ONNX units")
+        compile_units(model, fresh)
+        fidelity = measure(
+            model,
+            checkpoint,
+            text,
+            where,
+            logit_fraction=logit_fraction(checkpoint, precision),
+            progress=progress,
+        )
+        with write_atomically(fresh / "fidelity.json") as file:
+            file.write(json.dumps(fidelity.to_json(), indent=2, sort_keys=True).encode() + b"\n")
     return Export(
         folder=folder,
         digest=model.digest,

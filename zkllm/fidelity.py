@@ -77,7 +77,7 @@ def measure(
             boundaries = reference.forward(model, ids)
         else:
             rows = quantise(
-                hidden[first].astype(np.float64), spec.fractions.residual, "input", "hidden states"
+                hidden[first].astype(np.float64), spec.fractions.residual, "input: hidden states"
             )
             boundaries = reference.forward(model, np.clip(rows, -spec.input, spec.input))
         exact_rows = np.ldexp(boundaries[-1].astype(np.float64), -spec.fractions.residual)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -53,9 +54,7 @@ def write_atomically(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes private files; what zkllm writes is as public as any other output.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).chmod(0o666 & ~_umask())
         os.replace(temporary, path)  # noqa: PTH105
         temporary = None
     except OSError as err:
@@ -81,6 +80,47 @@ def fresh_folder(path: Path, *, force: bool) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise _cannot_write(path, err) from err
+
+
+@contextlib.contextmanager
+def write_folder_atomically(path: Path, *, mark: str, force: bool) -> Iterator[Path]:
+    """Yield a folder that becomes `path` only if the block succeeds.
+
+    With `force` it takes the place of a folder that has a file `mark`, and of no other: `--force`
+    must not delete what zkllm did not write. Raises `InputError` if something is in the way.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: expected a folder, found a file")
+    occupied = path.is_dir() and any(path.iterdir())
+    if occupied and not force:
+        raise InputError(f"{path}: exists and is not empty", hint="pass --force to overwrite")
+    if occupied and not (path / mark).is_file():
+        raise InputError(f"{path}: is not empty and has no {mark}: not overwritten")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as err:
+        raise _cannot_write(path, err) from err
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            aside = temporary.with_name(temporary.name + ".old")
+            path.rename(aside)
+            temporary.rename(path)
+            shutil.rmtree(aside)
+        else:
+            temporary.rename(path)
+    except OSError as err:
+        raise _cannot_write(path, err) from err
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def unit_file_name(unit: str) -> str:

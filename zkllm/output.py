@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,19 +53,39 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
     return result
 
 
-def facts() -> Table:
-    """A table of names and values."""
-    result = Table(box=None, pad_edge=False, show_header=False)
-    result.add_column(style="dim", no_wrap=True)
-    result.add_column(overflow="fold")
-    return result
+def facts(rows: Sequence[tuple[str, str]]) -> None:
+    """Names and values on stdout, aligned, never wrapped: a digest must stay one word."""
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        first, *more = value.split("\n")
+        out.print(f"  [dim]{escape(f'{name:<{width}}')}[/]  {escape(one_line(first))}")
+        for line in more:
+            out.print(f"  {'':<{width}}  {escape(one_line(line))}")
+
+
+class _Lines:
+    """Progress as plain lines, one in five seconds at most: quick work stays silent."""
+
+    def __init__(self) -> None:
+        self._time = time.monotonic()
+
+    def tell(self, line: str) -> None:
+        now = time.monotonic()
+        if now > self._time + 5:
+            self._time = now
+            note(line)
+
+
+def note(line: str) -> None:
+    """One line on stderr that is neither a result nor an error."""
+    err.print(f"  {escape(one_line(line))}", style="dim")
 
 
 @contextlib.contextmanager
 def spinner(first: str) -> Iterator[Tell]:
     """Show what is going on while the block runs; plain lines where there is no terminal."""
     if not err.is_terminal:
-        yield lambda line: err.print(f"  {escape(one_line(line))}", style="dim")
+        yield _Lines().tell
         return
     with err.status(escape(first)) as status:
         yield lambda line: status.update(escape(one_line(line)))
@@ -158,28 +179,24 @@ def report(result: Report, path: Path | None = None) -> None:
     colour = "yellow" if result.assumptions else "green"
     name = f"  [dim]{escape(str(path))}[/]" if path is not None else ""
     out.print(f"[bold {colour}]{result.verdict}[/]{name}")
-    rows = facts()
     statement = result.statement
-    rows.add_row("model", statement.model)
+    rows = [("model", str(statement.model))]
     if statement.kind == "text":
-        rows.add_row("prompt", escape(repr(result.prompt)))
-        rows.add_row("completion", escape(repr(result.completion)))
-        rows.add_row(
-            "tokens",
-            f"{len(statement.prompt_ids)} + {len(statement.generated_ids)} of at most "
-            f"{statement.max_new_tokens} (ended by {statement.stop_reason})",
-        )
+        rows.append(("prompt", repr(result.prompt)))
+        rows.append(("completion", repr(result.completion)))
+        asked, got = statement.max_new_tokens, len(statement.generated_ids)
+        rows.append(("tokens", f"{got} of at most {asked}, ended by {statement.stop_reason}"))
     else:
-        rows.add_row("fragment", f"{statement.positions} rows")
-        rows.add_row("input", statement.boundaries[0])
-        rows.add_row("output", statement.boundaries[-1])
+        rows.append(("fragment", f"{statement.positions} rows"))
+        rows.append(("input", str(statement.boundaries[0])))
+        rows.append(("output", str(statement.boundaries[-1])))
     for units, checked in worst_first(result.units):
         words = checked.words + (f"; hidden: {checked.hidden}" if checked.hidden else "")
-        rows.add_row(unit_ranges(units), escape(words))
-    rows.add_row("freshness", "bound to the nonce" if result.fresh else "not bound")
+        rows.append((unit_ranges(units), words))
+    rows.append(("freshness", "bound to the nonce" if result.fresh else "not bound"))
     if result.assumptions:
-        rows.add_row("assumes", ", ".join(result.assumptions))
-    out.print(rows)
+        rows.append(("assumes", ", ".join(result.assumptions)))
+    facts(rows)
 
 
 def report_json(result: Report, path: Path) -> dict[str, Any]:

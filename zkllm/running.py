@@ -27,11 +27,11 @@ def run(
     *,
     device: Device = "auto",
     pad_to: int | None = None,
-    progress: Progress = silent,
+    note: Progress = silent,
 ) -> Bundle:
     """Generate up to `max_new_tokens` tokens greedily and return the trace of the run.
 
-    `pad_to` fills the run up to the fixed length of a circuit; padding stands after all tokens
+    `note` is told on which device the model runs. `pad_to` fills the run up to the fixed length of a circuit; padding stands after all tokens
     and, attention being causal, changes nothing before it. Raises `InputError` for a prompt that
     the tokenizer cannot spell or that does not fit the context.
     """
@@ -52,7 +52,7 @@ def run(
             f"at most {context} positions expected, got {needed}"
         )
     _check_padding(pad_to, needed, context)
-    executor = Executor(model, device, note=progress)
+    executor = Executor(model, device, note=note)
     generated = tuple(executor.decode(prompt_ids, max_new_tokens, specification.stop_ids))
     completion = tokenizer.decode(generated)
     statement = Statement(
@@ -79,7 +79,7 @@ def run_fragment(
     *,
     device: Device = "auto",
     pad_to: int | None = None,
-    progress: Progress = silent,
+    note: Progress = silent,
 ) -> Bundle:
     """The trace of a fragment for the rows `hidden` [T, d], integers at the residual scale."""
     from zkllm.executing import Executor
@@ -104,7 +104,7 @@ def run_fragment(
         raise InputError(
             f"hidden states: expected at most {specification.input} in magnitude, got {largest}"
         )
-    boundaries = tuple(Executor(model, device, note=progress).run(hidden))
+    boundaries = tuple(Executor(model, device, note=note).run(hidden))
     statement = Statement(
         kind="fragment",
         model=model.digest,

@@ -187,12 +187,11 @@ def test_no_input_breaks_the_bounds_of_attention(model: ExactModel, index: int):
     rows = attention_rows(model, unit, bound)
     context = specification.architecture.context
     fractions = worst(attention_values(model, unit, x) for x in sequences(rows, context))
-    # The search has teeth: it comes close where a bound is a single Cauchy-Schwarz.
-    close = ("norm.output", "query.output", "key.output", "value.output", "out.output", "score")
-    assert all(fractions[name] > least for name, least in zip(close, TEETH, strict=True)), fractions
-
-
-TEETH = (0.9, 0.9, 0.9, 0.9, 0.3, 0.2)
+    # The search has teeth: it comes close where the bound is a single Cauchy-Schwarz.
+    for name in ("norm.length", "query.output", "key.output", "value.output", "attended"):
+        assert fractions[name] > 0.9, name
+    assert fractions["out.output"] > 0.2
+    assert fractions["score"] > 0.08
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -202,7 +201,7 @@ def test_no_input_breaks_the_bounds_of_mlp(model: ExactModel, index: int):
     rows = mlp_rows(model, unit, specification.boundary_bounds()[2 * index + 1])
     fractions = worst(iter([mlp_values(model, unit, rows)]))
     assert fractions["expand.output"] > 0.9
-    assert fractions["project.output"] > 0.2
+    assert fractions["project.output"] > 0.04
 
 
 def test_no_input_breaks_the_bounds_of_embedding_and_head(model: ExactModel):
@@ -310,9 +309,7 @@ def test_a_norm_beyond_the_exact_range_is_refused(bound: int, fraction: int, mes
 
 
 @given(
-    weight=st.lists(
-        st.lists(st.integers(-9, 9), min_size=2, max_size=2), min_size=2, max_size=2
-    ),
+    weight=st.lists(st.lists(st.integers(-9, 9), min_size=2, max_size=2), min_size=2, max_size=2),
     bias=st.lists(st.integers(-30, 30), min_size=2, max_size=2),
     shift=st.integers(0, 3),
     entries=st.lists(st.integers(0, 5), min_size=2, max_size=2),
@@ -382,7 +379,12 @@ def test_an_accumulator_beyond_float64_is_refused():
 def test_a_negative_shift_is_refused():
     with pytest.raises(UnsupportedModel, match=r"^head: the weights of logits .* for 2 more"):
         bounds.linear(
-            "head", "logits", bounds.Vector([1], 1), np.eye(1, dtype=np.int64), np.zeros(1), -2,
+            "head",
+            "logits",
+            bounds.Vector([1], 1),
+            np.eye(1, dtype=np.int64),
+            np.zeros(1),
+            -2,
             ("w", "b"),
         )
 

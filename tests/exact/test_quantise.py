@@ -157,8 +157,11 @@ def test_weights_keep_to_their_bits(tiny_checkpoint: Checkpoint, name: str):
     precision = PRECISIONS[name]
     specification, tensors = build(tiny_checkpoint, precision)
     limit = 2 ** (precision.weight_bits - 1) - 1
-    layers = [layer for unit in specification.attention
-              for layer in (unit.query, unit.key, unit.value, unit.out)]
+    layers = [
+        layer
+        for unit in specification.attention
+        for layer in (unit.query, unit.key, unit.value, unit.out)
+    ]
     layers += [layer for mlp in specification.mlp for layer in (mlp.expand, mlp.project)]
     for layer in layers:
         assert limit // 2 <= np.abs(tensors[layer.weight]).max() <= limit, layer.weight
@@ -228,9 +231,7 @@ def test_a_fragment_may_demand_other_rows(tiny_checkpoint: Checkpoint):
 
 
 @pytest.mark.parametrize("blocks", [(0, 0), (1, 1), (1, 0), (-1, 1), (0, 3), (2, 3)])
-def test_other_ranges_of_blocks_are_refused(
-    tiny_checkpoint: Checkpoint, blocks: tuple[int, int]
-):
+def test_other_ranges_of_blocks_are_refused(tiny_checkpoint: Checkpoint, blocks: tuple[int, int]):
     with pytest.raises(UnsupportedModel, match="are not a range of the checkpoint's 2 blocks"):
         build(tiny_checkpoint, PRECISIONS["wide"], blocks)
 
@@ -238,7 +239,7 @@ def test_other_ranges_of_blocks_are_refused(
 def test_only_a_fragment_does_without_a_tokenizer(tiny_checkpoint: Checkpoint):
     bare = dataclasses.replace(tiny_checkpoint, tokenizer=None)
     assert build(bare, PRECISIONS["wide"], (0, 2))[0].kind == "fragment"
-    with pytest.raises(UnsupportedModel, match="no tokenizer.json") as caught:
+    with pytest.raises(UnsupportedModel, match=r"no tokenizer\.json") as caught:
         build(bare, PRECISIONS["wide"])
     assert "--blocks" in caught.value.hint
 
@@ -302,7 +303,7 @@ def test_the_bound_of_a_product_is_that_of_the_widest_head(tiny_checkpoint: Chec
     assert unit.score == (unit.product >> unit.score_shift) + 1
 
 
-def test_a_model_in_memory_is_the_model_on_disk(tiny_checkpoint: Checkpoint, tiny_model: ExactModel):
+def test_a_model_on_disk_is_what_was_built(tiny_checkpoint: Checkpoint, tiny_model: ExactModel):
     specification, tensors = build(tiny_checkpoint, PRECISIONS["wide"])
     assert specification == tiny_model.specification
     for name, values in tensors.items():

@@ -96,16 +96,16 @@ def _read_text(path: Path) -> str:
 
 def _show(result: Export) -> None:
     f = result.fidelity
-    rows = output.facts()
-    rows.add_row("model", result.digest)
-    rows.add_row("units", output.unit_ranges(result.units))
-    rows.add_row("preset", f"{result.preset}; residual stream within {result.residual_bits} bits")
-    rows.add_row("on disk", output.bytes_text(result.size))
-    rows.add_row("compared on", f"{f.positions} positions of {f.text}")
+    rows = []
+    rows.append(("model", result.digest))
+    rows.append(("units", output.unit_ranges(result.units)))
+    rows.append(("preset", f"{result.preset}; residual stream within {result.residual_bits} bits"))
+    rows.append(("on disk", output.bytes_text(result.size)))
+    rows.append(("compared on", f"{f.positions} positions of {f.text}"))
     if f.agreement is not None:
-        rows.add_row("same token", f"{f.agreement:.2%} of positions (goal 99%)")
-        rows.add_row("KL", f"{f.divergence:.2e} nats per token")
-        rows.add_row("perplexity", f"{f.perplexity_ratio:.4f} of float32's (goal 1.01)")
-    rows.add_row("relative error", f"{f.relative_error:.2e} of the last hidden states")
+        rows.append(("same token", f"{f.agreement:.2%} of positions (goal 99%)"))
+        rows.append(("KL", f"{f.divergence:.2e} nats per token"))
+        rows.append(("perplexity", f"{f.perplexity_ratio:.4f} of float32's (goal 1.01)"))
+    rows.append(("relative error", f"{f.relative_error:.2e} of the last hidden states"))
     output.out.print(f"[bold]exact model[/] in {result.folder}")
-    output.out.print(rows)
+    output.facts(rows)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.markup import escape
 
 from zkllm import output
 from zkllm.cli import options
@@ -27,10 +26,7 @@ def command(file: Path, as_json: bool) -> None:
     if as_json:
         output.emit_json(facts)
         return
-    rows = output.facts()
-    for name, value in facts.items():
-        rows.add_row(name, escape(_text(value)))
-    output.out.print(rows)
+    output.facts([(name, _text(value)) for name, value in facts.items()])
 
 
 def _text(value: Any) -> str:

@@ -50,7 +50,7 @@ def command(
     if trace is not None and trace.exists() and not force:
         raise InputError(f"{trace}: exists", hint="pass --force to overwrite")
     exact = ExactModel.from_folder(model)
-    with output.spinner("running") as progress:
+    with output.spinner("running"):
         if hidden is not None:
             rows = running.read_hidden(hidden)
             result = running.run_fragment(
@@ -58,7 +58,7 @@ def command(
                 rows,
                 device=device,
                 pad_to=pad,
-                progress=progress,
+                note=output.note,
             )
         else:
             result = running.run(
@@ -67,7 +67,7 @@ def command(
                 new_tokens,
                 device=device,
                 pad_to=pad,
-                progress=progress,
+                note=output.note,
             )
     size = None if trace is None else bundle.save(result, exact.specification, trace)
     statement = result.statement

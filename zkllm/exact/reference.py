@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zkllm.errors import UnsupportedModel
+from zkllm.errors import ConstraintViolation, UnsupportedModel
 from zkllm.exact import arithmetic
 from zkllm.exact.arithmetic import Attended, Normalised
 from zkllm.exact.model import ExactModel
@@ -30,8 +30,19 @@ def apply(model: ExactModel, layer: Linear, x: IntArray) -> IntArray:
 
 
 def embed(model: ExactModel, unit: Embed, ids: IntArray) -> IntArray:
-    """[T] to [T, d]: gathered rows of wte and wpe."""
-    return model.tensor(unit.tokens)[ids] + model.tensor(unit.positions)[: len(ids)]
+    """[T] to [T, d]: gathered rows of wte and wpe.
+
+    Raises `ConstraintViolation` for more ids than positions, or an id that is no token: numpy
+    would stretch the first and count the second from the end.
+    """
+    tokens, positions = model.tensor(unit.tokens), model.tensor(unit.positions)
+    if len(ids) > len(positions):
+        raise ConstraintViolation(f"embed: at most {len(positions)} tokens, got {len(ids)}")
+    for place in np.flatnonzero((ids < 0) | (ids >= len(tokens)))[:1]:
+        raise ConstraintViolation(
+            f"embed: id {place} must lie in 0..{len(tokens) - 1}, got {ids[place]}"
+        )
+    return tokens[ids] + positions[: len(ids)]
 
 
 @dataclass(frozen=True, slots=True)

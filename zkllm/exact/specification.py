@@ -6,9 +6,10 @@ the tokenizer, so that the digest of this one file names the whole model.
 
 from __future__ import annotations
 
+import dataclasses
 import typing
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from zkllm.digests import Digest, canonical_json, parse_canonical_json, tagged
 from zkllm.errors import InvalidBundle, UnsupportedVersion
@@ -23,6 +24,9 @@ FLOAT64_LIMIT = 1 << 52
 """No value or partial sum that an executor carries in float64 may reach this."""
 VARIANCE_LIMIT = 1 << 61
 """No variance V may reach this."""
+
+_LIMITS = {"shift": 62, "score_shift": 62, "epsilon": VARIANCE_LIMIT, "variance": VARIANCE_LIMIT}
+"""What numbers of these names may not reach; all others stay below `FLOAT64_LIMIT`."""
 
 Activation = Literal["gelu_new", "gelu", "relu"]
 
@@ -254,6 +258,13 @@ class Specification:
             raise InvalidBundle("spec.json: a text model, and only it, has a tokenizer")
         if any(not 0 <= i < a.vocabulary for i in (self.pad_id, *self.stop_ids)):
             raise InvalidBundle("spec.json: pad and stop ids must be tokens of the vocabulary")
+        if not 0 < self.input < FLOAT64_LIMIT:
+            raise InvalidBundle(f"spec.json: expected an input below 2^52, got {self.input}")
+        parts = {"architecture": a, "fractions": self.fractions, "exp": self.exp} | self.units()
+        for name, part in parts.items():
+            _check_numbers(part, f"spec.json: {name}")
+        for name, stored in self.tensors.items():
+            TensorType.from_json(stored.type.to_json(), f"spec.json: {name:.60}")
         for name, shape in self.tensor_shapes().items():
             if name not in self.tensors or self.tensors[name].shape != shape:
                 raise InvalidBundle(f"spec.json: expected a tensor {name} of shape {list(shape)}")
@@ -270,12 +281,18 @@ class Specification:
         a = self.architecture
         shapes: dict[str, tuple[int, ...]] = {}
 
+        def own(name: str, *shape: int) -> None:
+            if name in shapes:
+                raise InvalidBundle(f"spec.json: two layers share the tensor {name:.60}")
+            shapes[name] = shape
+
         def linear(layer: Linear, n: int, m: int) -> None:
-            shapes[layer.weight], shapes[layer.bias] = (n, m), (m,)
+            own(layer.weight, n, m)
+            own(layer.bias, m)
 
         if self.embed is not None:
-            shapes[self.embed.tokens] = (a.vocabulary, a.width)
-            shapes[self.embed.positions] = (a.context, a.width)
+            own(self.embed.tokens, a.vocabulary, a.width)
+            own(self.embed.positions, a.context, a.width)
         for unit in self.attention:
             for layer in (unit.query, unit.key, unit.value, unit.out):
                 linear(layer, a.width, a.width)
@@ -283,8 +300,8 @@ class Specification:
             linear(mlp.expand, a.width, a.inner)
             linear(mlp.project, a.inner, a.width)
         if self.head is not None:
-            shapes[self.head.weight] = (a.width, a.vocabulary)
-            shapes[self.head.bias] = (a.vocabulary,)
+            own(self.head.weight, a.width, a.vocabulary)
+            own(self.head.bias, a.vocabulary)
         return shapes
 
 
@@ -297,6 +314,22 @@ def multiply_adds(specification: Specification, unit: str, tokens: int) -> int:
     if isinstance(found, Mlp):
         return 2 * tokens * a.width * a.inner
     return a.width * a.vocabulary if isinstance(found, Head) else 0
+
+
+def _check_numbers(part: Any, what: str) -> None:
+    """Hold every number of a unit to the limit under which executors are exact.
+
+    The digest says *which* numbers they are; this says that arithmetic with them is defined.
+    """
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        limit = _LIMITS.get(field.name, FLOAT64_LIMIT)
+        if dataclasses.is_dataclass(value):
+            _check_numbers(value, f"{what}.{field.name}")
+        elif isinstance(value, int) and not 0 <= value < limit:
+            raise InvalidBundle(
+                f"{what}.{field.name} must be at least 0 and below {limit}, got {value}"
+            )
 
 
 def model_digest(specification: bytes) -> Digest:

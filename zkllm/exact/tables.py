@@ -5,6 +5,7 @@ A table is *stored* in the exact model and its digest is checked; this code only
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from decimal import ROUND_FLOOR, Decimal, localcontext
 
@@ -25,6 +26,13 @@ def _round(value: Decimal) -> int:
     return int((value + Decimal("0.5")).to_integral_value(rounding=ROUND_FLOOR))
 
 
+def _constant(values: list[int]) -> IntArray:
+    """An array that no caller can change under the others: tables are made once and shared."""
+    table = np.array(values, dtype=np.int64)
+    table.setflags(write=False)
+    return table
+
+
 def _until_zero(entry: Callable[[int], Decimal]) -> IntArray:
     """Entries 0, 1, ... up to and with the first that rounds to 0 for good."""
     values: list[int] = []
@@ -32,10 +40,11 @@ def _until_zero(entry: Callable[[int], Decimal]) -> IntArray:
         values.append(_round(entry(len(values))))
         # Both tables end at 0 on a falling slope; u·Φ(-u) also starts at 0, hence the length.
         if values[-1] == 0 and len(values) > 1 and max(values) > 0:
-            return np.array(values, dtype=np.int64)
+            return _constant(values)
     raise OverflowError(f"a table would need more than {_LIMIT} entries")
 
 
+@functools.cache
 def exp_free(argument_bits: int, value_bits: int) -> IntArray:
     """EXP[u] = round(2^k·exp(-u·2^-a)) with a = `argument_bits`, k = `value_bits`; ends in 0."""
     with localcontext() as context:
@@ -45,6 +54,7 @@ def exp_free(argument_bits: int, value_bits: int) -> IntArray:
         return _until_zero(lambda u: scale * (-u * step).exp())
 
 
+@functools.cache
 def exp_ezkl(scale: int, offset: int, logrows: int) -> IntArray:
     """EXP[z] = floor(2^S·E^((hi - z)/2^S) + 1/2) over ezkl's whole lookup window of 2^k - 8 values.
 
@@ -56,9 +66,8 @@ def exp_ezkl(scale: int, offset: int, logrows: int) -> IntArray:
         context.prec = _DIGITS
         log_base = FLOAT32_E.ln()
         unit = Decimal(2) ** scale
-        return np.array(
-            [_round(unit * ((offset - z) * log_base / unit).exp()) for z in range(2**logrows - 8)],
-            dtype=np.int64,
+        return _constant(
+            [_round(unit * ((offset - z) * log_base / unit).exp()) for z in range(2**logrows - 8)]
         )
 
 
@@ -89,6 +98,7 @@ def _pi() -> Decimal:
     return 4 * (4 * arctan_inverse(5) - arctan_inverse(239))
 
 
+@functools.cache
 def gelu_erf(fraction: int) -> IntArray:
     """D[u] = round(2^f·x·Φ(-x)) at x = u·2^-f, f = `fraction`, with the Gaussian Φ."""
     with localcontext() as context:
@@ -98,6 +108,7 @@ def gelu_erf(fraction: int) -> IntArray:
         return _until_zero(lambda u: u * (1 - _erf(u / unit / root)) / 2)
 
 
+@functools.cache
 def gelu_tanh(fraction: int) -> IntArray:
     """D for GPT-2's `gelu_new`, Φ(-x) ≈ (1 - tanh(√(2/π)·(x + 0.044715·x³))) / 2."""
     with localcontext() as context:
@@ -116,4 +127,4 @@ def gelu_tanh(fraction: int) -> IntArray:
 
 def relu() -> IntArray:
     """D = [0]: max(x, 0) alone."""
-    return np.zeros(1, dtype=np.int64)
+    return _constant([0])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from zkllm.data import bundled
+from zkllm.digests import Digest
 from zkllm.errors import BackendError
 
 FIELD = 21888242871839275222246405745257275088548364400416034343698204186575808495617
@@ -77,6 +78,8 @@ class Recipe:
     """Numbers of positions for which the circuit may be made."""
     window: Window
     exp_scale: int
+    exp_digest: Digest
+    """Of the model's EXP table, which must be the one that ezkl looks up."""
     columns: int
     memory: int
     """Bytes that one ezkl operation may use."""
@@ -111,7 +114,7 @@ class Recipe:
 @cache
 def load(unit: str) -> Recipe:
     """The recipe of the kind of unit `unit`, e.g. `attention`; raises `BackendError`."""
-    path = folder() / f"{unit}.toml"
+    path = bundled("circuits") / f"{unit}.toml"
     if not path.is_file():
         raise BackendError(f"{unit}: expected a recipe {path.name}, found none")
     data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -120,14 +123,9 @@ def load(unit: str) -> Recipe:
         tokens=tuple(data["tokens"]),
         window=Window(data["window"]["logrows"], data["window"]["high"]),
         exp_scale=data["exp"]["scale"],
+        exp_digest=Digest(data["exp"]["digest"]),
         columns=data["layout"]["columns"],
         memory=data["limits"]["memory_mib"] << 20,
         seconds=float(data["limits"]["seconds"]),
     )
 
-
-def folder() -> Path:
-    """Where the recipes are: inside an installed package, beside it in a checkout."""
-    package = Path(__file__).resolve().parents[2]
-    installed = package / "_data" / "circuits"
-    return installed if installed.is_dir() else package.parent / "circuits"

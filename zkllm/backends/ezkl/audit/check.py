@@ -28,6 +28,7 @@ from zkllm.backends.ezkl.audit.settings import (
     settings_problems,
 )
 from zkllm.backends.ezkl.audit.tables import table_problems
+from zkllm.digests import Digest
 from zkllm.errors import InputError
 from zkllm.files import read_limited
 
@@ -55,6 +56,8 @@ class Relation:
 class Report:
     """What an audit saw. It passes if there is not one problem."""
 
+    vk: Digest | None = None
+    """Digest of the verifying key inside the proving key: the one that a policy has to pin."""
     rows: int = 0
     """Rows with an active gate."""
     cells: int = 0
@@ -91,6 +94,7 @@ def audit(pk: Path, settings: Path, relation: Relation) -> Report:
         values = read_settings(settings_data)
         report.problems += settings_problems(values, relation.sizes)
         key = read_proving_key(key_data)
+        report.vk = key.vk
         layout = read_layout(values, key)
         report.problems += _key_problems(values, layout, key)
     except InputError as err:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from zkllm.digests import Digest, sha256
 from zkllm.errors import InputError
 
 MODULUS = 0x30644E72E131A029B85045B68181585D2833E84879B9709143E1F593F0000001
@@ -53,6 +54,8 @@ class ProvingKey:
     """[S, 2^k] rows where each selector is on, in order of creation."""
     successors: npt.NDArray[np.int64]
     """[P, 2^k] cell (column · 2^k + row) after each cell in its cycle of equal cells."""
+    vk: Digest
+    """Digest of the verifying key with which the file begins."""
 
 
 def read_proving_key(data: bytes) -> ProvingKey:
@@ -90,6 +93,7 @@ def _parse(data: memoryview) -> ProvingKey:
         fixed,
         bits.reshape(-1, rows).astype(np.bool_),
         _successors(permutations, logrows),
+        sha256(data[:start]),
     )
 
 

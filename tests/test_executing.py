@@ -1,0 +1,439 @@
+"""ONNX Runtime and numpy agree on every integer; what is not exact is not executed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from zkllm import executing
+from zkllm.checkpoints import Checkpoint
+from zkllm.digests import canonical_json, sha256
+from zkllm.errors import BackendError, DigestMismatch, InputError, LimitExceeded
+from zkllm.exact import arithmetic, reference
+from zkllm.exact.graph import compile_units
+from zkllm.exact.model import ExactModel, save
+from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.executing import Executor, forbid_emulation
+from zkllm.tensors import IntArray
+
+MakeCheckpoint = Callable[..., Path]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A compiled model and inputs that it can run."""
+
+    model: ExactModel
+    inputs: list[IntArray]
+
+
+def compiled(checkpoint: Checkpoint, preset: str, folder: Path, **options: Any) -> ExactModel:
+    specification, tensors = build(checkpoint, PRECISIONS[preset], **options)
+    tokenizer = checkpoint.tokenizer if specification.kind == "text" else None
+    model = save(specification, tensors, tokenizer, folder)
+    compile_units(model, folder)
+    return model
+
+
+def extreme_rows(width: int, bound: int, tokens: int) -> IntArray:
+    """Rows at the bound: constants, spikes, alternating signs, outlier channels, random."""
+    random = np.random.default_rng(bound)
+    rows = random.integers(-bound, bound + 1, (tokens, width))
+    rows[0], rows[1], rows[2] = bound, -bound, 0
+    rows[3] = np.where(np.arange(width) % 2, bound, -bound)
+    rows[4, 1:] = 0
+    rows[5] = random.integers(-300, 301, width)
+    rows[5, [3, 17]] = bound, -bound
+    return rows.astype(np.int64)
+
+
+def text_inputs(model: ExactModel) -> list[IntArray]:
+    a = model.specification.architecture
+    random = np.random.default_rng(3)
+    return [random.integers(0, a.vocabulary, tokens) for tokens in (1, 2, a.context)]
+
+
+@pytest.fixture(scope="module")
+def made(
+    make_checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Made]:
+    def folder() -> Path:
+        return tmp_path_factory.mktemp("model")
+
+    narrow = Checkpoint.from_folder(make_checkpoint(1))
+    wide = Checkpoint.from_folder(make_checkpoint(2, n_embd=96, n_head=3, n_positions=20))
+    relu = Checkpoint.from_folder(make_checkpoint(3, n_embd=64, activation_function="relu"))
+    models = {
+        "ezkl": compiled(narrow, "ezkl", folder()),
+        "wide": compiled(wide, "wide", folder()),
+        # the bound at which V comes near 2^61 with t = 0, and one that needs t > 0
+        "fragment": compiled(wide, "wide", folder(), blocks=(1, 2), input_bound=2**27),
+        "shifted": compiled(relu, "wide", folder(), blocks=(0, 1), input_bound=2**33),
+    }
+    inputs = {name: text_inputs(models[name]) for name in ("ezkl", "wide")}
+    for name in ("fragment", "shifted"):
+        spec = models[name].specification
+        a = spec.architecture
+        rows = extreme_rows(a.width, spec.input, a.context)
+        inputs[name] = [rows[:1], rows[5:6], rows]
+    return {name: Made(models[name], inputs[name]) for name in models}
+
+
+def test_the_models_reach_the_limits(made: dict[str, Made]):
+    """Otherwise the comparisons below would prove little."""
+    for name, shifted in (("fragment", False), ("shifted", True)):
+        one = made[name]
+        unit = one.model.specification.attention[0]
+        values = reference.normalise(one.inputs[-1], unit.norm)
+        assert int(values.variance.max()) >= 1 << 58
+        assert (unit.norm.shift > 0) == shifted
+    types = {t.dtype for one in made.values() for t in one.model.specification.tensors.values()}
+    assert types >= {"int8", "int16", "int32"}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("optimisation", ["off", "basic", "extended", "all"])
+@pytest.mark.parametrize("name", ["ezkl", "wide", "fragment", "shifted"])
+def test_every_boundary_equals_the_reference(
+    made: dict[str, Made], name: str, optimisation: Any, threads: int
+):
+    one = made[name]
+    executor = Executor(one.model, "cpu", threads=threads, optimisation=optimisation)
+    for inputs in one.inputs:
+        expected = reference.forward(one.model, inputs)
+        got = executor.run(inputs)
+        assert len(got) == len(expected)
+        for left, right in zip(got, expected, strict=True):
+            assert left.dtype == np.int64
+            assert np.array_equal(left, right)
+        if one.model.specification.head is not None:
+            ids = reference.run_unit(one.model, "head", expected[-1])
+            assert np.array_equal(executor.head(expected[-1]), ids)
+
+
+@pytest.mark.parametrize("name", ["ezkl", "wide", "fragment", "shifted"])
+def test_units_are_exact_at_their_bounds(made: dict[str, Made], name: str):
+    model = made[name].model
+    executor = Executor(model, "cpu", threads=1)
+    spec = model.specification
+    bounds = spec.boundary_bounds()
+    readers = [unit for unit in spec.units() if unit != "embed"]
+    for unit, bound in zip(readers, bounds, strict=False):
+        x = extreme_rows(spec.architecture.width, bound, 12)
+        if unit == "head":
+            got = executor.head(x)
+        else:
+            got = executor.mlp(unit, x) if "mlp" in unit else executor.attention(unit, x)[0]
+        assert np.array_equal(got, reference.run_unit(model, unit, x)), unit
+
+
+# Decoding
+
+
+@pytest.fixture(scope="module")
+def text(made: dict[str, Made]) -> ExactModel:
+    return made["wide"].model
+
+
+@pytest.fixture(scope="module")
+def executor(text: ExactModel) -> Executor:
+    return Executor(text, "cpu", threads=1)
+
+
+@pytest.mark.parametrize("name", ["ezkl", "wide"])
+def test_decoding_with_kept_keys_equals_full_passes(made: dict[str, Made], name: str):
+    model = made[name].model
+    executor = Executor(model, "cpu", threads=1)
+    prompt = [3, 1, 4, 1, 5]
+    count = model.specification.architecture.context - len(prompt) + 1
+    ids = list(prompt)
+    while len(ids) < len(prompt) + count:
+        last = reference.forward(model, np.array(ids, dtype=np.int64))[-1][-1:]
+        ids.append(int(reference.run_unit(model, "head", last)[0]))
+    assert executor.decode(prompt, count) == ids[len(prompt) :]
+    assert executor.decode(prompt[:1], 1) == executor.decode(prompt[:1], 2)[:1]
+    # one pass over prompt and completion gives every token again
+    passed = executor.run(np.array(ids[:-1], dtype=np.int64))[-1]
+    assert executor.head(passed[len(prompt) - 1 :]).tolist() == ids[len(prompt) :]
+
+
+def test_a_stop_id_ends_the_text_and_belongs_to_it(executor: Executor):
+    ids = executor.decode([3, 1, 4], 12)
+    stop = ids[4]
+    first = ids.index(stop)
+    assert executor.decode([3, 1, 4], 12, stop_ids=(stop,)) == ids[: first + 1]
+    assert executor.decode([3, 1, 4], 12, stop_ids=(99,)) == ids
+
+
+@pytest.mark.parametrize("cut", [1, 5, 11])
+def test_attention_in_two_pieces_equals_one(made: dict[str, Made], cut: int):
+    one = made["fragment"]
+    executor = Executor(one.model, "cpu", threads=1)
+    rows = one.inputs[-1]
+    whole, (key, value) = executor.attention("attention[1]", rows)
+    first, past = executor.attention("attention[1]", rows[:cut])
+    second, (all_keys, all_values) = executor.attention("attention[1]", rows[cut:], past)
+    assert np.array_equal(np.concatenate([first, second]), whole)
+    assert np.array_equal(all_keys, key)
+    assert np.array_equal(all_values, value)
+    inner = reference.attention(one.model, one.model.specification.attention[0], rows)
+    assert np.array_equal(key, inner.key)
+    assert np.array_equal(value, inner.value)
+
+
+def test_later_rows_change_nothing_before_them(made: dict[str, Made]):
+    one = made["wide"]
+    executor = Executor(one.model, "cpu", threads=1)
+    ids = one.inputs[-1]
+    other = ids.copy()
+    other[7:] = (other[7:] + 1) % 29
+    for left, right in zip(executor.run(ids), executor.run(other), strict=True):
+        assert np.array_equal(left[:7], right[:7])
+    assert not np.array_equal(executor.run(ids)[-1][7:], executor.run(other)[-1][7:])
+
+
+def test_embed_starts_at_a_position(text: ExactModel, executor: Executor):
+    ids = np.arange(9)
+    assert np.array_equal(executor.embed(ids)[4:], executor.embed(ids[4:], 4))
+    assert np.array_equal(executor.embed(ids), reference.run_unit(text, "embed", ids))
+
+
+@pytest.fixture(scope="module")
+def tied(make_checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Token 28 - i has the logits of token i."""
+    checkpoint = Checkpoint.from_folder(make_checkpoint(4))
+    rows = checkpoint.tensors["lm_head.weight"].copy()
+    rows[15:] = rows[:14][::-1]
+    changed = replace(checkpoint, tensors={**checkpoint.tensors, "lm_head.weight": rows})
+    model = compiled(changed, "wide", tmp_path_factory.mktemp("tied"))
+    return Made(model, text_inputs(model))
+
+
+@pytest.mark.parametrize("optimisation", ["off", "all"])
+def test_ties_go_to_the_lowest_id(tied: Made, optimisation: Any):
+    executor = Executor(tied.model, "cpu", threads=1, optimisation=optimisation)
+    x = executor.run(tied.inputs[-1])[-1]
+    logits = reference.logits(tied.model, x)
+    assert np.array_equal(logits[:, 15:], logits[:, :14][:, ::-1])
+    ids = executor.head(x)
+    assert ids.max() < 15
+    assert len(set(ids.tolist())) > 1
+    assert np.array_equal(ids, reference.run_unit(tied.model, "head", x))
+    executor.device = "cuda"  # the way of a device whose arg-max promises nothing
+    assert np.array_equal(executor.head(x), ids)
+
+
+def test_a_fragment_does_not_generate(made: dict[str, Made]):
+    executor = Executor(made["fragment"].model, "cpu")
+    with pytest.raises(InputError, match="a fragment has no head"):
+        executor.decode([1], 1)
+
+
+# Inputs
+
+
+@pytest.mark.parametrize(
+    ("ids", "first", "words"),
+    [
+        ([0, 29], 0, "token ids: expected 0 to 28, got 0 to 29"),
+        ([-1, 3], 0, "token ids: expected 0 to 28, got -1 to 3"),
+        ([1, 2], 19, "positions: expected 0 to 19, got 19 to 20"),
+        ([1], -1, "positions: expected 0 to 19, got -1 to -1"),
+        ([], 0, r"at least one, got \[0\]"),
+        ([[1]], 0, r"at least one, got \[1, 1\]"),
+    ],
+)
+def test_ids_and_positions_are_checked(executor: Executor, ids: Any, first: int, words: str):
+    with pytest.raises(InputError, match=words):
+        executor.embed(np.array(ids, dtype=np.int64), first)
+
+
+def test_the_context_is_not_exceeded(executor: Executor):
+    assert len(executor.decode([1] * 18, 3)) == 3
+    with pytest.raises(InputError, match="at most 20 positions expected, got 21"):
+        executor.decode([1] * 18, 4)
+    with pytest.raises(InputError, match="at least 1, got 0"):
+        executor.decode([1], 0)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_rows_beyond_their_bound_are_refused(text: ExactModel, executor: Executor, sign: int):
+    bounds = text.specification.boundary_bounds()
+    calls = {
+        0: lambda x: executor.attention("attention[0]", x),
+        3: lambda x: executor.mlp("mlp[1]", x),
+        4: lambda x: executor.head(x),
+    }
+    for place, call in calls.items():
+        x = np.zeros((2, 96), dtype=np.int64)
+        x[1, 5] = sign * bounds[place]
+        call(x)
+        x[1, 5] += sign
+        with pytest.raises(LimitExceeded, match=f"±{bounds[place]}, got {bounds[place] + 1} in"):
+            call(x)
+
+
+@pytest.mark.parametrize("shape", [(2, 95), (0, 96), (96,)], ids=str)
+def test_rows_of_another_shape_are_refused(executor: Executor, shape: tuple[int, ...]):
+    with pytest.raises(InputError, match=r"mlp\[0\]: expected rows \[T, 96\], got"):
+        executor.mlp("mlp[0]", np.zeros(shape, dtype=np.int64))
+
+
+def test_a_failure_of_the_runtime_is_a_backend_error(executor: Executor):
+    past = np.zeros((2, 1, 32), dtype=np.int64)  # one head too few
+    with pytest.raises(BackendError, match=r"attention\[0\]: ONNX Runtime failed on cpu"):
+        executor.attention("attention[0]", np.zeros((1, 96), dtype=np.int64), (past, past))
+
+
+# What is executed
+
+
+@pytest.fixture
+def fresh(tiny_checkpoint: Checkpoint, tmp_path: Path) -> ExactModel:
+    return compiled(tiny_checkpoint, "wide", tmp_path / "fresh")
+
+
+def folder_of(model: ExactModel) -> Path:
+    assert model.folder is not None
+    return model.folder
+
+
+def test_an_edited_graph_is_refused(fresh: ExactModel):
+    path = folder_of(fresh) / "head.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x13")
+    with pytest.raises(DigestMismatch, match=r"head\.onnx"):
+        Executor(fresh, "cpu")
+
+
+def test_edited_weights_are_refused(fresh: ExactModel):
+    path = folder_of(fresh) / "weights.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DigestMismatch, match="tensor "):
+        Executor(fresh, "cpu")
+
+
+@pytest.mark.parametrize("unit", ["embed", "attention.0", "mlp.0", "head"])
+def test_a_graph_that_computes_something_else_fails_the_self_test(fresh: ExactModel, unit: str):
+    """Its digest is in the manifest and its operators are allowed, but it adds one."""
+    path = folder_of(fresh) / f"{unit}.onnx"
+    proto = onnx.load(path, load_external_data=False)
+    graph = proto.graph
+    output = graph.output[0].name
+    last = next(node for node in graph.node if output in node.output)
+    last.output[0] = "before"
+    one = onnx.numpy_helper.from_array(np.array(1, dtype=np.int64), "one-more")
+    graph.initializer.append(one)
+    graph.node.append(onnx.helper.make_node("Add", ["before", "one-more"], [output]))
+    path.write_bytes(proto.SerializeToString())
+    manifest = json.loads((folder_of(fresh) / "compiled.json").read_bytes())
+    manifest["files"][path.name] = sha256(path.read_bytes())
+    (folder_of(fresh) / "compiled.json").write_bytes(canonical_json(manifest))
+    name = unit.replace(".0", "[0]").replace("[", r"\[").replace("]", r"\]")
+    with pytest.raises(BackendError, match=rf"^{name} on cpu: expected -?\d+ at .*, got") as caught:
+        Executor(fresh, "cpu")
+    assert "does not compute exactly" in caught.value.hint
+
+
+def test_a_graph_that_cannot_be_opened_is_a_backend_error(
+    fresh: ExactModel, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no such kernel\nand more")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", broken)
+    with pytest.raises(BackendError, match=r"embed: ONNX Runtime cannot open it: no such kernel$"):
+        Executor(fresh, "cpu")
+
+
+def test_the_weights_are_not_kept_as_int64(fresh: ExactModel):
+    Executor(fresh, "cpu")
+    assert fresh._tensors == {}
+
+
+# Devices
+
+
+def test_auto_falls_back_to_the_cpu_and_says_so(fresh: ExactModel):
+    notes: list[str] = []
+    executor = Executor(fresh, note=notes.append)
+    assert executor.device == "cpu"
+    assert notes == ["device: cpu, because CUDA is not available"]
+    Executor(fresh, "cpu", note=notes.append)
+    assert len(notes) == 1
+
+
+def test_cuda_without_cuda_says_what_to_install(fresh: ExactModel):
+    with pytest.raises(BackendError, match="device cuda: expected CUDAExecutionProvider") as caught:
+        Executor(fresh, "cuda")
+    assert "zkllm[gpu]" in caught.value.hint
+
+
+@pytest.fixture
+def environment() -> Iterator[None]:
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def promised_cuda(monkeypatch: pytest.MonkeyPatch, environment: None) -> list[Any]:
+    """onnxruntime says that it has CUDA, takes the request, and opens sessions on the CPU."""
+    requests: list[Any] = []
+    real = onnxruntime.InferenceSession
+
+    def session(graph: bytes, options: Any, providers: Any) -> Any:
+        requests.append(providers)
+        return real(graph, options, providers=["CPUExecutionProvider"])
+
+    offered = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    return requests
+
+
+def test_a_session_that_fell_back_silently_is_not_taken_for_cuda(
+    fresh: ExactModel, promised_cuda: list[Any]
+):
+    with pytest.raises(BackendError, match="device cuda: expected CUDAExecutionProvider, got"):
+        Executor(fresh, "cuda")
+    notes: list[str] = []
+    assert Executor(fresh, "auto", note=notes.append).device == "cpu"
+    assert notes == ["device: cpu, because CUDA is not available"]
+
+
+def test_cuda_is_asked_for_exact_products(fresh: ExactModel, promised_cuda: list[Any]):
+    os.environ["CUBLAS_EMULATE_DOUBLE_PRECISION"] = "1"
+    Executor(fresh, "auto")
+    assert promised_cuda[0] == [
+        ("CUDAExecutionProvider", {"use_tf32": "0"}),
+        "CPUExecutionProvider",
+    ]
+    assert promised_cuda[1:] == [["CPUExecutionProvider"]] * 6
+    assert os.environ["CUBLAS_EMULATE_DOUBLE_PRECISION"] == "0"
+
+
+def test_emulation_is_forbidden(environment: None):
+    for variable in executing._EMULATION:
+        os.environ[variable] = "1"
+    os.environ["CUBLAS_EMULATE_DOUBLE_PRECISION"] = "1"
+    forbid_emulation()
+    left = {name: value for name, value in os.environ.items() if name.startswith("CUBLAS_")}
+    assert left == {"CUBLAS_EMULATE_DOUBLE_PRECISION": "0"}
+    assert "CUBLAS_EMULATION_STRATEGY" in executing._EMULATION
+
+
+def test_the_arg_max_of_the_reference_is_used(tied: Made):
+    """-0.0 and 0.0 are equal logits: the lower id wins."""
+    assert arithmetic.arg_max(np.array([[-1.0, -0.0, 0.0]])).tolist() == [1]

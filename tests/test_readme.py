@@ -1,0 +1,153 @@
+"""What README, examples and the action say is what happens."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands import zkllm
+from zkllm import bundle as container
+from zkllm.cli import _COMMANDS
+from zkllm.demonstrating import forge
+from zkllm.exact.model import ExactModel
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def environment() -> dict[str, str]:
+    """`zkllm` of this interpreter comes first."""
+    folder = str(Path(sys.executable).parent)
+    return os.environ | {"PATH": folder + os.pathsep + os.environ["PATH"], "COLUMNS": "200"}
+
+
+def shell(command: str, folder: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment(), capture_output=True, text=True,
+        check=False,
+    )
+    assert done.returncode == code, f"{command}: {done.stderr}"
+    return done
+
+
+def make_forged(folder: Path) -> None:
+    model = ExactModel.from_folder(folder / "model")
+    forged = forge(container.load(folder / "answer.bundle", model.specification), model)
+    container.save(forged, model.specification, folder / "forged.bundle")
+
+
+def test_the_sessions(tmp_path: Path) -> None:
+    good, forged = blocks("console")
+    for session, code in ((good, 0), (forged, 3)):
+        if code:
+            make_forged(tmp_path)
+        for command, expected in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", session, re.MULTILINE):
+            done = shell(command, tmp_path, code)
+            assert done.stdout.startswith(expected), command
+
+
+@pytest.mark.slow
+def test_the_commands_with_ezkl(tmp_path: Path) -> None:
+    shell("zkllm export demo -o model", tmp_path)
+    commands = [line for block in blocks("sh") for line in block.splitlines()]
+    commands = [line for line in commands if line.startswith("zkllm ")]
+    assert any("--backend ezkl" in line for line in commands)
+    for command in commands:
+        done = shell(command, tmp_path)
+    assert done.returncode == 0
+    line = next(c for c in commands if c.startswith("zkllm verify"))
+    assert shell(line, tmp_path).stdout.startswith("verified (insecure development SRS)")
+
+
+def test_the_python_example(tmp_path: Path) -> None:
+    (example,) = blocks("python")
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "verified 12+34=46\n\n"
+
+
+def test_the_table_of_commands_is_that_of_the_program() -> None:
+    table = dict(re.findall(r"^\| `zkllm (\w+)` \| (.*) \|$", README, re.MULTILINE))
+    assert table == _COMMANDS
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `examples/ci/README.md` makes, up to its last command."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    text = (ROOT / "examples" / "ci" / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    (.*)$", text, re.MULTILINE)
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    assert commands[-1].startswith("examples/ci/gate.sh ")
+    for command in commands:
+        shell(command, folder)
+    return folder
+
+
+def gate(pipeline: Path, answers: str) -> int:
+    command = f"examples/ci/gate.sh {answers} verification/policy.toml verification/model"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=pipeline, env=environment(), capture_output=True, check=False
+    )
+    return done.returncode
+
+
+def action(pipeline: Path, bundles: str) -> subprocess.CompletedProcess[str]:
+    """The last step of the composite action, as a runner would run it."""
+    text = (ROOT / ".github" / "actions" / "verify" / "action.yml").read_text(encoding="utf-8")
+    script = text.split("      run: |\n")[-1]
+    inputs = {
+        "BUNDLES": bundles, "POLICY": "verification/policy.toml", "MODEL": "verification/model",
+        "KEYS": "", "NONCE": "", "JUNIT": "junit.xml",
+    }
+    return subprocess.run(
+        ["bash", "-c", script], cwd=pipeline, env=environment() | inputs, capture_output=True,
+        text=True, check=False,
+    )
+
+
+def test_the_pipeline_passes_a_good_bundle_and_fails_a_forged_one(pipeline: Path) -> None:
+    assert gate(pipeline, "answers") == 0
+    assert action(pipeline, "answers/answer.bundle").returncode == 0
+    model = ExactModel.from_folder(pipeline / "verification" / "model")
+    honest = container.load(pipeline / "answers" / "answer.bundle", model.specification)
+    (pipeline / "forged").mkdir()
+    container.save(
+        forge(honest, model), model.specification, pipeline / "forged" / "forged.bundle"
+    )
+    assert gate(pipeline, "forged") == 3
+    assert action(pipeline, "forged/forged.bundle").returncode == 3
+    assert action(pipeline, "answers/answer.bundle forged/forged.bundle").returncode == 3
+    (pipeline / "none").mkdir()
+    assert gate(pipeline, "none") == 2
+    assert action(pipeline, "  ").returncode == 2
+
+
+def test_inputs_of_the_action_are_no_shell_text(pipeline: Path) -> None:
+    done = action(pipeline, "$(touch${IFS}owned) `touch owned` ;touch owned")
+    assert done.returncode == 4
+    assert not (pipeline / "owned").exists()
+
+
+def test_a_demo_help_names_every_exit_code() -> None:
+    text = zkllm("--help").out
+    for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE):
+        assert re.search(rf"\b{code} ", text), code

@@ -1,0 +1,257 @@
+"""The circuits of the attention unit: every equation of the exact model, as an ezkl circuit.
+
+`docs/ezkl-circuits.md` has the argument why they leave a prover no choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from zkllm.backends.ezkl.equations import (
+    Circuit,
+    Expression,
+    Integers,
+    Lookup,
+    Values,
+    integers,
+    round_div,
+)
+from zkllm.backends.ezkl.recipe import Recipe
+from zkllm.errors import UnsupportedModel
+from zkllm.exact import tables
+from zkllm.exact.specification import Attention, Linear, Norm, Specification
+from zkllm.tensors import IntArray
+
+Tensors = Callable[[str], IntArray]
+"""The integers of a tensor of the model by its name."""
+
+
+def exp_lookup(recipe: Recipe) -> Lookup:
+    """EXP as ezkl's table has it: a function of high - z."""
+    window = recipe.window
+    table = tables.exp_ezkl(recipe.exp_scale, window.high, window.logrows).tolist()
+    return lambda argument: int(table[window.high - argument])
+
+
+def check_supported(specification: Specification, unit: str, tokens: int, recipe: Recipe) -> None:
+    """Raises `UnsupportedModel` unless the recipe can prove `unit` of this model."""
+    if not isinstance(specification.units().get(unit), Attention):
+        raise UnsupportedModel(f"{unit}: ezkl proves attention units only")
+    exp, window = specification.exp, recipe.window
+    expected = ("ezkl", recipe.exp_scale, window.high, window.logrows)
+    found = (exp.family, exp.argument_bits, exp.value_parameter, exp.logrows)
+    if found != expected:
+        raise UnsupportedModel(
+            f"{unit}: the recipe needs the EXP table {expected}, the model has {found}",
+            hint="export the model with --preset ezkl",
+        )
+    if tokens not in recipe.tokens:
+        raise UnsupportedModel(
+            f"{unit}: expected a run of {' or '.join(map(str, recipe.tokens))} positions, "
+            f"got {tokens}"
+        )
+
+
+def attention(
+    specification: Specification, unit: str, tokens: int, recipe: Recipe, tensors: Tensors
+) -> Circuit:
+    """The whole unit: LayerNorm, queries, keys, values, all heads, projection and residual.
+
+    Public are its two boundaries `x` and `output`, [T, d]. What the equations demand depends on
+    the specification alone, so that a verifier may build the circuit with `no_weights`.
+    """
+    check_supported(specification, unit, tokens, recipe)
+    layers = specification.units()[unit]
+    assert isinstance(layers, Attention)  # noqa: S101
+    width, heads = specification.architecture.width, specification.architecture.heads
+    circuit = Circuit(recipe.window, exp_lookup(recipe)(recipe.window.high))
+    bound = specification.boundary_bounds()[boundary_index(specification, unit)]
+    x = circuit.public_input("x", (tokens, width), bound)
+    output = circuit.public_input("output", (tokens, width), layers.output)
+    normalised = _layer_norm(circuit, x, layers.norm)
+    query, key, value = (
+        _linear(circuit, name, normalised, layer, tensors).reshape(tokens, heads, width // heads)
+        for name, layer in (
+            ("query", layers.query), ("key", layers.key), ("value", layers.value),
+        )  # fmt: skip
+    )
+    mixed = heads_of_attention(
+        circuit,
+        query,
+        key,
+        value,
+        shift=layers.score_shift,
+        score=layers.score,
+        bound=layers.value.output,
+    )
+    rows = mixed.reshape(tokens, width)
+    product = _affine(circuit, rows, layers.out, tensors)
+    circuit.divide("out", product, output - x, 1 << layers.out.shift)
+    circuit.check_no_wrap()
+    return circuit
+
+
+def boundary_index(specification: Specification, unit: str) -> int:
+    """The place of the input of `unit`, an attention or mlp unit, among the boundaries."""
+    block_units = [name for name in specification.units() if name not in ("embed", "head")]
+    return block_units.index(unit)
+
+
+def no_weights(specification: Specification) -> Tensors:
+    """Zeros in the place of every tensor, for whoever needs the demands and not the graph."""
+    return lambda name: np.zeros(specification.tensors[name].shape, dtype=np.int64)
+
+
+def _layer_norm(circuit: Circuit, x: Expression, norm: Norm) -> Expression:
+    """x̂ of `arithmetic.layer_norm`, [T, d]."""
+    tokens, width = x.shape
+    ones = circuit.constant(np.ones(width, dtype=np.int64))
+    total = circuit.einsum("td,d->t", x, ones).reshape(tokens, 1)
+    centred = circuit.quotient(
+        "centred", lambda c: x * (c * width) - total * c, width << norm.shift, norm.centred
+    )
+    variance = circuit.einsum("td,td->t", centred, centred) + norm.epsilon
+    largest = math.isqrt(norm.variance)
+    root = circuit.ranged(
+        "root",
+        (tokens,),
+        0,
+        largest,
+        lambda values: _element_wise(math.isqrt, values[variance]),
+    )
+    # root = isqrt(V): V - root² >= 0 and 2·root - (V - root²) >= 0
+    above = root * root - variance
+    circuit.at_most("root.square", above, 0, 2 * largest)
+    circuit.at_most("root.next", variance - root * root - root * 2, 0, 2 * largest)
+    sigma = (root + 1).reshape(tokens, 1)
+    return circuit.quotient_by(
+        "normalised", centred * norm.gain, sigma, largest + 1, norm.output
+    )
+
+
+def _element_wise(function: Callable[[int], int], values: Integers) -> Integers:
+    return np.frompyfunc(function, 1, 1)(values)  # type: ignore[no-any-return]
+
+
+def _affine(
+    circuit: Circuit, x: Expression, layer: Linear, tensors: Tensors
+) -> Callable[[int], Expression]:
+    """c ↦ c·(x·W + b), [T, m]."""
+    weight, bias = tensors(layer.weight), tensors(layer.bias)
+
+    def scaled(factor: int) -> Expression:
+        matrix = circuit.constant(integers(weight) * factor)
+        product = circuit.einsum("tn,nm->tm", x, matrix)
+        return product + integers(bias) * factor
+
+    return scaled
+
+
+def _linear(
+    circuit: Circuit, name: str, x: Expression, layer: Linear, tensors: Tensors
+) -> Expression:
+    """round((x·W + b) / 2^s), [T, m]."""
+    return circuit.quotient(
+        name, _affine(circuit, x, layer, tensors), 1 << layer.shift, layer.output
+    )
+
+
+def heads_of_attention(
+    circuit: Circuit,
+    query: Expression,
+    key: Expression,
+    value: Expression,
+    *,
+    shift: int,
+    score: int,
+    bound: int,
+) -> Expression:
+    """o of `arithmetic.attention`, [T, h, d_head], of q, k and v in the same shape.
+
+    `score` bounds |s|, `bound` the values. Only the causal pairs j <= i exist, so that no mask is
+    needed; they stand row after row.
+    """
+    tokens, heads, _ = query.shape
+    window = circuit.window
+    rows = [range(i * (i + 1) // 2, (i + 1) * (i + 2) // 2) for i in range(tokens)]
+    row_of = [i for i in range(tokens) for _ in range(i + 1)]
+    column_of = [j for i in range(tokens) for j in range(i + 1)]
+    products = circuit.einsum("phd,phd->ph", query.gather(row_of), key.gather(column_of))
+    factor = window.step(1 << shift) or 1
+    scaled = products * factor if factor > 1 else products
+
+    def scores(values: Values) -> Integers:
+        return round_div(values[products], 1 << shift)
+
+    def largest(values: Values) -> Integers:
+        return np.array([scores(values)[list(row)].max(axis=0) for row in rows], dtype=object)
+
+    maximum = circuit.ranged("maximum", (tokens, heads), -score, score, largest)
+    # y = high - u, so that EXP's own lookup shows 0 <= u <= cap and gives e
+    cap = window.size - 1
+    argument = circuit.hint(
+        "argument",
+        products.shape,
+        lambda values: window.high
+        - np.minimum(values[maximum][row_of] - scores(values), cap),
+    )
+    exponential = circuit.exp(argument)
+    below = argument - window.high  # -u
+    distance = maximum.gather(row_of) + below  # m - u
+    if 2 * score > cap:
+        # z = u + w: either nothing was cut off, or u is the cap
+        beyond = circuit.ranged(
+            "beyond",
+            products.shape,
+            0,
+            2 * score - cap,
+            lambda values: values[distance] - scores(values),
+        )
+        circuit.demand("clamp", beyond * (below + cap))
+        distance = distance - beyond
+    circuit._divide("score", scaled, factor, distance, 1 << shift)  # noqa: SLF001
+    # u >= 0 for every j, and u = 0 for one of them: m is attained
+    attained = [below.gather(row).product().reshape(1, heads) for row in rows]
+    circuit.demand("attained", circuit.concat(attained))
+    totals, sums = [], []
+    for row in rows:
+        weights = exponential.gather(row)
+        totals.append(weights.sum().reshape(1, heads, 1))
+        seen = value.gather(range(len(row)))
+        sums.append(
+            circuit.einsum("jh,jhd->hd", weights, seen).reshape(1, heads, value.shape[2])
+        )
+    return circuit.quotient_by(
+        "mixed", circuit.concat(sums), circuit.concat(totals), tokens * circuit.exp_bound, bound
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HeadShape:
+    """A head that stands alone, for measurements."""
+
+    tokens: int
+    width: int
+    shift: int
+    bound: int
+    """Of |q|, |k| and |v|."""
+
+
+def head(shape: HeadShape, recipe: Recipe) -> Circuit:
+    """One head with q, k, v as public inputs and o as a public output, all [T, 1, d_head]."""
+    circuit = Circuit(recipe.window, exp_lookup(recipe)(recipe.window.high))
+    size = (shape.tokens, 1, shape.width)
+    query, key, value, output = (
+        circuit.public_input(name, size, shape.bound) for name in ("q", "k", "v", "output")
+    )
+    score = (shape.width * shape.bound**2 >> shape.shift) + 1
+    mixed = heads_of_attention(
+        circuit, query, key, value, shift=shape.shift, score=score, bound=shape.bound
+    )
+    circuit.demand("output", mixed - output)
+    circuit.check_no_wrap()
+    return circuit
