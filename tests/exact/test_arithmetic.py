@@ -76,14 +76,15 @@ def test_isqrt_around_squares(root: int):
     assert arithmetic.isqrt(array(values)).tolist() == [root - 1, root, root]
 
 
-def test_isqrt_corrects_both_ways():
-    """Near 2^61 the float64 guess is wrong on either side; the correction must run."""
+def test_isqrt_corrects_its_guess():
+    """Near 2^61 the float64 root of r² - 1 is r: the correction must run. That of r² is r too."""
     start = math.isqrt(2**61 - 1)
     roots = array(range(start - 5000, start + 1))
     below = roots * roots - 1
-    guess = np.floor(np.sqrt(below.astype(np.float64))).astype(np.int64)
-    assert (guess != roots - 1).any()
+    assert (np.sqrt(below.astype(np.float64)) == roots).any()
     assert (arithmetic.isqrt(below) == roots - 1).all()
+    assert (arithmetic.isqrt(roots * roots) == roots).all()
+    assert (arithmetic.isqrt(roots * roots + 1) == roots).all()
 
 
 # Products

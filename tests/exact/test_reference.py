@@ -230,10 +230,10 @@ def test_an_id_that_is_no_token_is_refused(tiny_model: ExactModel, place: int, t
 def test_more_ids_than_positions_are_refused(
     tiny_model: ExactModel, make_checkpoint: MakeCheckpoint
 ):
-    with pytest.raises(ConstraintViolation, match="^embed: at most 12 tokens, got 13$"):
+    with pytest.raises(ConstraintViolation, match=r"^embed: at most 12 tokens, got 13$"):
         reference.forward(tiny_model, random_ids(tiny_model, 12, 13))
     # One position would be stretched over all tokens.
     folder = make_checkpoint(n_positions=1, n_layer=1)
     short = ExactModel.in_memory(*build(Checkpoint.from_folder(folder), PRECISIONS["ezkl"]))
-    with pytest.raises(ConstraintViolation, match="^embed: at most 1 tokens, got 2$"):
+    with pytest.raises(ConstraintViolation, match=r"^embed: at most 1 tokens, got 2$"):
         reference.forward(short, np.zeros(2, dtype=np.int64))

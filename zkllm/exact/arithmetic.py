@@ -50,12 +50,12 @@ def matmul(a: IntArray, b: IntArray) -> IntArray:
 def isqrt(n: IntArray) -> IntArray:
     """floor(sqrt(n)) for 0 <= n < 2^61: a float64 guess and one integer correction.
 
-    The guess is off by at most one, because sqrt is correctly rounded and its argument has a
-    relative error of 2^-53 at most.
+    float64(n) and its root are off by a factor of 1 ± 2^-53 at most. The root of a square r² thus
+    still rounds to r, so that no guess is too small; one just below a square may be rounded up to
+    it, and is then one too large.
     """
     guess = np.floor(np.sqrt(n.astype(np.float64))).astype(np.int64)
-    guess = guess - (guess * guess > n)
-    return guess + ((guess + 1) * (guess + 1) <= n)
+    return guess - (guess * guess > n)
 
 
 def isqrt_exact(n: int) -> int:

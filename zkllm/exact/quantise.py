@@ -197,7 +197,9 @@ class _Builder:
         exp = self.exp_table()
         total = config.context * int(self.tensors[exp][0])
         mixed = bounds.require(total * value.output + total, FLOAT64_LIMIT, unit, "the sum of e·v")
-        # o is a rounded convex combination of values, per head: ½ more for each entry
+        # o is a rounded convex combination of values, per head: ½ more for each entry. Heads may
+        # look at different rows; v.norm holds for such a mixture because it is a sum over columns
+        # (Frobenius), and would not if it were a bound on one row of values.
         o = bounds.Vector([n + 1 for n in v.entries], v.norm + (bounds.ceil_sqrt(d) + 1) // 2)
         out, _ = self.linear(
             unit,

@@ -279,8 +279,18 @@ def test_fixed_outputs_are_what_setup_saw(make: Callable[..., Circuit]) -> None:
     m = [sum(c[n] * int(WEIGHTS[n][j]) for n in range(3)) for j in range(2)]
     demanded = [sum(c), c[0] * c[1] * c[2], *m, 255 + 256 + 254]
     assert circuit.audit(chain_relation(demanded)).problems == []
-    demanded[0] += 1
-    assert circuit.audit(chain_relation(demanded)).problems == [
+    more = Relation(
+        (3, 3),
+        lambda inputs, p: (
+            [*chain_relation(demanded).evaluate(inputs, p)[0], inputs[0][0]],
+            {"Exp": inputs[1]},
+        ),
+    )
+    assert circuit.audit(more).problems == [
+        "fixed outputs: 6 expected, 1 of them are missing and 0 other results are tied to values"
+    ]
+    wrong = [demanded[0] + 1, *demanded[1:]]
+    assert circuit.audit(chain_relation(wrong)).problems == [
         "fixed outputs: 5 expected, 1 of them are missing and 1 other results are tied to values"
     ]
 
@@ -330,6 +340,16 @@ def test_a_missing_range_check_is_seen(make: Callable[..., Circuit]) -> None:
     report = make(head(checked=False)).audit(head_relation(exposed=False))
     assert report.problems == [
         "lookups in ACosh: 4 expected, 4 of them are missing and 0 others are there"
+    ]
+
+
+def test_a_lookup_too_many_is_seen(good_head: Circuit) -> None:
+    def evaluate(inputs: list[list[int]], p: int) -> tuple[list[int], dict[str, list[int]]]:
+        outputs, lookups = head_relation().evaluate(inputs, p)
+        return outputs, {"Exp": lookups["Exp"], "ACosh": lookups["ACosh"][1:]}
+
+    assert good_head.audit(Relation((6, 6, 4, 4, 4), evaluate)).problems == [
+        "lookups in ACosh: 3 expected, 0 of them are missing and 1 others are there"
     ]
 
 
@@ -643,6 +663,14 @@ def test_a_key_with_another_head(good_chain: Circuit, place: int, value: int) ->
         read_proving_key(bytes(data))
 
 
+def test_a_key_without_its_selectors(good_chain: Circuit) -> None:
+    data = good_chain.pk.read_bytes()
+    fixed = 7 + 64 * len(good_chain.key().fixed)
+    end = (good_chain.folder / "vk.key").stat().st_size
+    with pytest.raises(InputError, match="bytes of selectors are no multiple of 32 rows"):
+        read_proving_key(data[:fixed] + data[end:])
+
+
 def element(circuit: Circuit, listing: int, column: int) -> int:
     """Where in the file the first element of a column of one of the six lists stands."""
     data = circuit.pk.read_bytes()
@@ -665,6 +693,17 @@ def element(circuit: Circuit, listing: int, column: int) -> int:
                 return position
             position += size
     raise AssertionError
+
+
+def test_a_polynomial_of_another_length(good_chain: Circuit) -> None:
+    data = bytearray(good_chain.pk.read_bytes())
+    data[element(good_chain, 0, 1) - 1] += 1
+    with pytest.raises(InputError, match="no polynomials found"):
+        read_proving_key(bytes(data))
+    data = bytearray(good_chain.pk.read_bytes())
+    data[1] = 6
+    with pytest.raises(InputError, match="expected a polynomial of 64 values"):
+        read_proving_key(bytes(data))
 
 
 def test_a_field_element_that_is_not_reduced(good_chain: Circuit) -> None:

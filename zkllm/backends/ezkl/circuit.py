@@ -30,30 +30,23 @@ Tensors = Callable[[str], IntArray]
 """The integers of a tensor of the model by its name."""
 
 
-def exp_lookup(recipe: Recipe) -> Lookup:
-    """EXP as ezkl's table has it: a function of high - z."""
-    window = recipe.window
-    table = tables.exp_ezkl(recipe.exp_scale, window.high, window.logrows).tolist()
-    return lambda argument: int(table[window.high - argument])
-
-
-def check_supported(specification: Specification, unit: str, tokens: int, recipe: Recipe) -> None:
-    """Raises `UnsupportedModel` unless the recipe can prove `unit` of this model."""
-    if not isinstance(specification.units().get(unit), Attention):
-        raise UnsupportedModel(f"{unit}: ezkl proves attention units only")
+def unsupported(specification: Specification, unit: str, recipe: Recipe) -> str:
+    """Why the recipe cannot prove `unit` of this model; empty if it can."""
+    layers = specification.units().get(unit)
+    if not isinstance(layers, Attention):
+        return f"{unit}: ezkl proves attention units only"
     exp, window = specification.exp, recipe.window
     expected = ("ezkl", recipe.exp_scale, window.high, window.logrows)
     found = (exp.family, exp.argument_bits, exp.value_parameter, exp.logrows)
-    if found != expected:
-        raise UnsupportedModel(
-            f"{unit}: the recipe needs the EXP table {expected}, the model has {found}",
-            hint="export the model with --preset ezkl",
-        )
-    if tokens not in recipe.tokens:
-        raise UnsupportedModel(
-            f"{unit}: expected a run of {' or '.join(map(str, recipe.tokens))} positions, "
-            f"got {tokens}"
-        )
+    if found != expected or specification.tensors[layers.exp].digest != recipe.exp_digest:
+        return f"{unit}: its EXP table is not the one that the recipe looks up"
+    return ""
+
+
+def exp_lookup(table: IntArray, recipe: Recipe) -> Lookup:
+    """EXP as ezkl has it: the table of the model as a function of high - z."""
+    entries = table.tolist()
+    return lambda argument: int(entries[recipe.window.high - argument])
 
 
 def attention(
@@ -62,13 +55,22 @@ def attention(
     """The whole unit: LayerNorm, queries, keys, values, all heads, projection and residual.
 
     Public are its two boundaries `x` and `output`, [T, d]. What the equations demand depends on
-    the specification alone, so that a verifier may build the circuit with `no_weights`.
+    the specification alone, so that a verifier may build the circuit with `no_weights`. Raises
+    `UnsupportedModel` for another unit, table or number of positions than the recipe's.
     """
-    check_supported(specification, unit, tokens, recipe)
-    layers = specification.units()[unit]
-    assert isinstance(layers, Attention)  # noqa: S101
-    width, heads = specification.architecture.width, specification.architecture.heads
-    circuit = Circuit(recipe.window, exp_lookup(recipe)(recipe.window.high))
+    layers = specification.units().get(unit)
+    reason = unsupported(specification, unit, recipe)
+    if not isinstance(layers, Attention) or reason:
+        raise UnsupportedModel(reason, hint="export the model with --preset ezkl")
+    if tokens not in recipe.tokens:
+        raise UnsupportedModel(
+            f"{unit}: expected a run of {' or '.join(map(str, recipe.tokens))} positions, "
+            f"got {tokens}",
+            hint="zkllm run --pad-to fills a run up",
+        )
+    architecture = specification.architecture
+    width, heads = architecture.width, architecture.heads
+    circuit = Circuit(recipe.window, layers.total // architecture.context)
     bound = specification.boundary_bounds()[boundary_index(specification, unit)]
     x = circuit.public_input("x", (tokens, width), bound)
     output = circuit.public_input("output", (tokens, width), layers.output)
@@ -243,7 +245,8 @@ class HeadShape:
 
 def head(shape: HeadShape, recipe: Recipe) -> Circuit:
     """One head with q, k, v as public inputs and o as a public output, all [T, 1, d_head]."""
-    circuit = Circuit(recipe.window, exp_lookup(recipe)(recipe.window.high))
+    table = tables.exp_ezkl(recipe.exp_scale, recipe.window.high, recipe.window.logrows)
+    circuit = Circuit(recipe.window, int(table[0]))
     size = (shape.tokens, 1, shape.width)
     query, key, value, output = (
         circuit.public_input(name, size, shape.bound) for name in ("q", "k", "v", "output")

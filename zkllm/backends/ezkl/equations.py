@@ -340,6 +340,18 @@ class Circuit:
 
     # The readings
 
+    def cells(self) -> int:
+        """How many cells ezkl will assign, within a percent.
+
+        One for each input, each term or result of an operation and each output; two for a lookup,
+        and one more to add its result up.
+        """
+        inputs = self.size
+        checks = 3 * sum(math.prod(node.shape) for node in self.looked_up)
+        outputs = sum(math.prod(node.shape) for node in self.exposed)
+        outputs += sum(math.prod(equation.expression.shape) for equation in self.equations)
+        return inputs + checks + outputs + sum(_cells(node) for node in self.expressions)
+
     def flat_inputs(self, values: Values) -> list[int]:
         """The tensor that the graph takes."""
         return _flat([values[node] for node in self.inputs])
@@ -456,6 +468,23 @@ class Circuit:
         known = _flat([values[node] for node in self.exposed])
         sides = _flat([values[equation.expression] for equation in self.equations])
         return [*known, zero, *sides], lookups
+
+
+def _cells(node: Expression) -> int:
+    """Cells of one expression; what only moves values has none."""
+    match node.operation:
+        case "add" | "sub" | "mul":
+            return math.prod(node.shape)
+        case "exp":
+            return 2 * math.prod(node.shape)
+        case "sum" | "product":
+            return math.prod(node.operands[0].shape)
+        case "einsum":
+            left, right = (operand.shape for operand in node.operands)
+            axes = node.detail.split("->")[0].replace(",", "")
+            return math.prod(dict(zip(axes, left + right, strict=True)).values())
+        case _:
+            return 0
 
 
 def _flat(parts: Sequence[Integers]) -> list[int]:

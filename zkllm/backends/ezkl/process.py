@@ -19,8 +19,8 @@ from zkllm.backends.base import Progress, silent
 from zkllm.backends.ezkl.worker import peak_bytes
 from zkllm.errors import BackendError
 
-COMMAND = (sys.executable, "-P", "-m", "zkllm.backends.ezkl.worker")
-"""What is run; `-P` keeps the current folder out of the module search path."""
+COMMAND = (sys.executable, "-m", "zkllm.backends.ezkl.worker")
+"""What is run."""
 
 _POLL = 0.02
 """Seconds between two looks at the child."""
@@ -88,6 +88,7 @@ def call(
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
+                # Python looks for modules in the current folder first: not in the caller's.
                 cwd=folder,
                 env=_environment(folder),
                 start_new_session=True,
@@ -188,9 +189,9 @@ def _died(operation: str, status: int, memory: int, log: str) -> BackendError:
 def _parse(operation: str, path: Path) -> dict[str, Any]:
     """The answer in `path`, or `BackendError`."""
     with path.open("rb") as file:
-        data = file.read(_ANSWER_BYTES + 1)
+        data = file.read(_ANSWER_BYTES)
     try:
-        answer = json.loads(data) if len(data) <= _ANSWER_BYTES else None
+        answer = json.loads(data)
     except (ValueError, RecursionError):
         answer = None
     kinds: dict[str, type] = {"value": object, "peak": int}

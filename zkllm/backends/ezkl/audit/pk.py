@@ -77,10 +77,10 @@ def _parse(data: memoryview) -> ProvingKey:
     start, reader = _find_polynomials(data, rows, fixed_count)
     for _ in range(3):
         reader.skip_polynomial()
-    fixed = [_integers(piece) for piece in reader.polynomials(fixed_count, rows)]
+    fixed = [_integers(piece) for piece in reader.polynomials(rows)]
     reader.skip_list()
     reader.skip_list()
-    permutations = reader.polynomials(None, rows)
+    permutations = reader.polynomials(rows)
     reader.skip_list()
     reader.skip_list()
     reader.finish()
@@ -144,16 +144,11 @@ class _Reader:
 
     def skip_list(self) -> int:
         """Go behind the next list; its count."""
-        return len(self.polynomials(None, None))
+        return len(self.polynomials())
 
-    def polynomials(self, count: int | None, length: int | None) -> list[memoryview]:
-        """The bytes of each polynomial of the next list, of the demanded count and length."""
-        found = self._number()
-        if count is not None and found != count:
-            raise ValueError(f"expected {count} polynomials, got {found}")
-        if found > len(self._data) // _SCALAR:
-            raise ValueError(f"{found} polynomials do not fit into the file")
-        lengths = [self._number() for _ in range(found)]
+    def polynomials(self, length: int | None = None) -> list[memoryview]:
+        """The bytes of each polynomial of the next list, all of the demanded length."""
+        lengths = [self._number() for _ in range(self._number())]
         pieces = []
         for announced in lengths:
             if self._number() != announced or (length is not None and announced != length):

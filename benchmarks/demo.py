@@ -1,0 +1,146 @@
+"""What the demo model costs, beside a plain ezkl export of the same attention block.
+
+    make bench            (or: python -m benchmarks.demo [--no-plain])
+
+Everything is measured in one run, and compared in ratios: the machines that run this are shared.
+Seconds are wall-clock; memory is the peak of the process that did the work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from zkllm.backends import get_backend
+from zkllm.backends.base import Claim
+from zkllm.data import bundled
+from zkllm.demonstrating import NEW_TOKENS, PROMPT, TOKENS
+from zkllm.exact.model import ExactModel
+from zkllm.exporting import export
+from zkllm.output import bytes_text
+from zkllm.running import run
+from zkllm.verifying import claims
+
+T = TypeVar("T")
+console = Console(highlight=False)
+
+
+def timed(call: Callable[[], T]) -> tuple[float, T]:
+    """Seconds and result of `call`."""
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def prove_unit(model: ExactModel, claim: Claim, keys: Path) -> dict[str, Any]:
+    """Setup, prove and verify of one unit with ezkl."""
+    backend = get_backend("ezkl")
+    # the SRS is made once for all circuits, so its making is not part of a unit's setup
+    setup_seconds, pin = timed(lambda: backend.setup(model, claim.unit, TOKENS, keys))
+    prove_seconds, evidence = timed(lambda: backend.prove(model, claim, keys))
+    verify_seconds, checked = timed(lambda: backend.verify(claim, evidence, model, pin, keys))
+    details = checked.details
+    return {
+        "setup_seconds": setup_seconds,
+        "prove_seconds": prove_seconds,
+        "verify_seconds": verify_seconds,
+        "proof_bytes": len(evidence),
+        **details,
+        **backend.figures(model, claim.unit, keys),  # type: ignore[attr-defined]
+    }
+
+
+def plain_unit(block: int) -> dict[str, Any]:
+    """The same unit as ezkl quantises it itself, in a process of its own."""
+    command = [
+        sys.executable, "-m", "benchmarks.plain_ezkl", str(bundled("demo")), str(block), str(TOKENS),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def show(units: dict[str, dict[str, Any]], plain: dict[str, Any] | None) -> None:
+    """One row a unit, then the ratio of the first unit to the plain export."""
+    table = Table(box=None, header_style="dim")
+    columns = ("", "cells", "k", "setup", "prove", "verify", "key", "proof", "memory")
+    for column in columns:
+        table.add_column(column, justify="left" if not column else "right")
+
+    def row(name: str, f: dict[str, Any]) -> None:
+        table.add_row(
+            name,
+            f"{f['cells']:,}",
+            str(f["logrows"]),
+            f"{f['setup_seconds']:.1f} s",
+            f"{f['prove_seconds']:.1f} s",
+            f"{f['verify_seconds']:.2f} s",
+            bytes_text(f["key_bytes"]),
+            bytes_text(f["proof_bytes"]),
+            bytes_text(f["memory_bytes"]),
+        )
+
+    for name, figures in units.items():
+        row(name, figures)
+    if plain is not None:
+        row("plain export of attention[0]", plain)
+        own = units["attention[0]"]
+        keys = (
+            "cells", "setup_seconds", "prove_seconds", "verify_seconds", "key_bytes",
+            "proof_bytes", "memory_bytes",
+        )
+        ratio = {key: f"{own[key] / plain[key]:.3f}" for key in keys}
+        table.add_row(
+            "ratio, zkllm : plain", ratio["cells"], "", *(ratio[key] for key in keys[1:])
+        )
+    console.print(table)
+
+
+def main() -> None:
+    """Measure and print."""
+    console.print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
+        f"T = {TOKENS}; Freivalds' check off everywhere"
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        seconds, _ = timed(lambda: export("demo", work / "model"))
+        console.print(f"export {seconds:.2f} s")
+        model = ExactModel.from_folder(work / "model")
+        seconds, trace = timed(
+            lambda: run(model, PROMPT, NEW_TOKENS, device="cpu", pad_to=TOKENS)
+        )
+        console.print(f"run    {seconds:.2f} s, {NEW_TOKENS} tokens, with the start of all sessions")
+        spec = model.specification
+        units: dict[str, dict[str, Any]] = {}
+        for claim in claims(trace, spec):
+            if not get_backend("ezkl").unsupported(spec, claim.unit):
+                console.print(f"[dim]proving {claim.unit}[/]")
+                units[claim.unit] = prove_unit(model, claim, work / "keys")
+            else:
+                seconds, _ = timed(
+                    lambda claim=claim: get_backend("replay").prove(model, claim, None)
+                )
+                console.print(f"replay {claim.unit}: {1000 * seconds:.1f} ms")
+        plain = None
+        if "--no-plain" not in sys.argv:
+            console.print("[dim]the plain export (minutes)[/]")
+            plain = plain_unit(0)
+            if plain["freivalds_columns"]:
+                sys.exit("the plain export used Freivalds' check: not comparable")
+        show(units, plain)
+
+
+if __name__ == "__main__":
+    main()
