@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -24,10 +25,12 @@ from rich.table import Table
 
 from zkllm.backends import get_backend
 from zkllm.backends.base import Claim
+from zkllm.backends.ezkl.srs import development_srs
 from zkllm.data import bundled
 from zkllm.demonstrating import NEW_TOKENS, PROMPT, TOKENS
 from zkllm.exact.model import ExactModel
 from zkllm.exporting import export
+from zkllm.files import unit_file_name
 from zkllm.output import bytes_text
 from zkllm.running import run
 from zkllm.verifying import claims
@@ -46,25 +49,31 @@ def timed(call: Callable[[], T]) -> tuple[float, T]:
 def prove_unit(model: ExactModel, claim: Claim, keys: Path) -> dict[str, Any]:
     """Setup, prove and verify of one unit with ezkl."""
     backend = get_backend("ezkl")
-    # the SRS is made once for all circuits, so its making is not part of a unit's setup
     setup_seconds, pin = timed(lambda: backend.setup(model, claim.unit, TOKENS, keys))
     prove_seconds, evidence = timed(lambda: backend.prove(model, claim, keys))
     verify_seconds, checked = timed(lambda: backend.verify(claim, evidence, model, pin, keys))
-    details = checked.details
+    estimate = backend.estimate(model.specification, claim.unit, TOKENS)
     return {
-        "setup_seconds": setup_seconds,
+        "cells": estimate.rows,
+        "key_bytes": (keys / unit_file_name(claim.unit) / "pk.key").stat().st_size,
+        "logrows": estimate.logrows,
+        "memory_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+        "proof_bytes": checked.details["proof_bytes"],
         "prove_seconds": prove_seconds,
+        "setup_seconds": setup_seconds,
         "verify_seconds": verify_seconds,
-        "proof_bytes": len(evidence),
-        **details,
-        **backend.figures(model, claim.unit, keys),  # type: ignore[attr-defined]
     }
 
 
 def plain_unit(block: int) -> dict[str, Any]:
     """The same unit as ezkl quantises it itself, in a process of its own."""
     command = [
-        sys.executable, "-m", "benchmarks.plain_ezkl", str(bundled("demo")), str(block), str(TOKENS),
+        sys.executable,
+        "-m",
+        "benchmarks.plain_ezkl",
+        str(bundled("demo")),
+        str(block),
+        str(TOKENS),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -97,13 +106,16 @@ def show(units: dict[str, dict[str, Any]], plain: dict[str, Any] | None) -> None
         row("plain export of attention[0]", plain)
         own = units["attention[0]"]
         keys = (
-            "cells", "setup_seconds", "prove_seconds", "verify_seconds", "key_bytes",
-            "proof_bytes", "memory_bytes",
+            "cells",
+            "setup_seconds",
+            "prove_seconds",
+            "verify_seconds",
+            "key_bytes",
+            "proof_bytes",
+            "memory_bytes",
         )
         ratio = {key: f"{own[key] / plain[key]:.3f}" for key in keys}
-        table.add_row(
-            "ratio, zkllm : plain", ratio["cells"], "", *(ratio[key] for key in keys[1:])
-        )
+        table.add_row("ratio, zkllm : plain", ratio["cells"], "", *(ratio[key] for key in keys[1:]))
     console.print(table)
 
 
@@ -118,11 +130,14 @@ def main() -> None:
         seconds, _ = timed(lambda: export("demo", work / "model"))
         console.print(f"export {seconds:.2f} s")
         model = ExactModel.from_folder(work / "model")
-        seconds, trace = timed(
-            lambda: run(model, PROMPT, NEW_TOKENS, device="cpu", pad_to=TOKENS)
+        seconds, trace = timed(lambda: run(model, PROMPT, NEW_TOKENS, device="cpu", pad_to=TOKENS))
+        console.print(
+            f"run    {seconds:.2f} s, {NEW_TOKENS} tokens, with the start of all sessions"
         )
-        console.print(f"run    {seconds:.2f} s, {NEW_TOKENS} tokens, with the start of all sessions")
         spec = model.specification
+        # one SRS serves all circuits, so its making is no part of a unit's setup
+        seconds, _ = timed(lambda: development_srs(work / "keys" / "srs", 14))
+        console.print(f"SRS    {seconds:.2f} s, once for all units")
         units: dict[str, dict[str, Any]] = {}
         for claim in claims(trace, spec):
             if not get_backend("ezkl").unsupported(spec, claim.unit):

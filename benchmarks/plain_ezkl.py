@@ -27,7 +27,8 @@ SCALE = 7
 def _gpt2() -> ModuleType:
     path = Path(__file__).resolve().parents[1] / "models" / "gpt2.py"
     spec = importlib.util.spec_from_file_location("gpt2", path)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise ImportError(str(path))
     module = importlib.util.module_from_spec(spec)
     sys.modules["gpt2"] = module
     spec.loader.exec_module(module)

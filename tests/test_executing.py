@@ -20,7 +20,7 @@ from zkllm.digests import canonical_json, sha256
 from zkllm.errors import BackendError, DigestMismatch, InputError, LimitExceeded
 from zkllm.exact import arithmetic, reference
 from zkllm.exact.graph import compile_units
-from zkllm.exact.model import ExactModel, save
+from zkllm.exact.model import ExactModel, save, tensor_offsets
 from zkllm.exact.quantise import PRECISIONS, build
 from zkllm.executing import Executor, forbid_emulation
 from zkllm.tensors import IntArray
@@ -42,6 +42,21 @@ def compiled(checkpoint: Checkpoint, preset: str, folder: Path, **options: Any) 
     model = save(specification, tensors, tokenizer, folder)
     compile_units(model, folder)
     return model
+
+
+def sharpened(checkpoint: Checkpoint) -> Checkpoint:
+    """Queries and keys eight times larger, so that many scores lie at the end of the table.
+
+    The first head's keys are its queries with the other sign: its scores are negative.
+    """
+    d, heads = checkpoint.config.width, checkpoint.config.heads
+    tensors = dict(checkpoint.tensors)
+    for name in [name for name in tensors if "c_attn" in name]:
+        values = tensors[name].copy()
+        values[..., : 2 * d] *= 8
+        values[..., d : d + d // heads] = -values[..., : d // heads]
+        tensors[name] = values
+    return replace(checkpoint, tensors=tensors)
 
 
 def extreme_rows(width: int, bound: int, tokens: int) -> IntArray:
@@ -69,8 +84,10 @@ def made(
     def folder() -> Path:
         return tmp_path_factory.mktemp("model")
 
-    narrow = Checkpoint.from_folder(make_checkpoint(1))
-    wide = Checkpoint.from_folder(make_checkpoint(2, n_embd=96, n_head=3, n_positions=20))
+    narrow = sharpened(Checkpoint.from_folder(make_checkpoint(1)))
+    wide = sharpened(
+        Checkpoint.from_folder(make_checkpoint(2, n_embd=96, n_head=3, n_positions=20))
+    )
     relu = Checkpoint.from_folder(make_checkpoint(3, n_embd=64, activation_function="relu"))
     models = {
         "ezkl": compiled(narrow, "ezkl", folder()),
@@ -96,6 +113,16 @@ def test_the_models_reach_the_limits(made: dict[str, Made]):
         values = reference.normalise(one.inputs[-1], unit.norm)
         assert int(values.variance.max()) >= 1 << 58
         assert (unit.norm.shift > 0) == shifted
+    for name in ("ezkl", "wide"):
+        one = made[name]
+        unit = one.model.specification.attention[0]
+        x = reference.forward(one.model, one.inputs[-1])[0]
+        inner = reference.attention(one.model, unit, x).attended
+        table = one.model.tensor(unit.exp)
+        assert (inner.maximum[:, :-1] < 0).any(), "no row whose visible scores are all negative"
+        distance = inner.maximum[..., None] - inner.score
+        assert (np.tril(distance) > len(table)).any() or name == "ezkl"
+        assert (inner.exponential.max(axis=-1) == table[0]).all()
     types = {t.dtype for one in made.values() for t in one.model.specification.tensors.values()}
     assert types >= {"int8", "int16", "int32"}
 
@@ -317,9 +344,12 @@ def test_an_edited_graph_is_refused(fresh: ExactModel):
 def test_edited_weights_are_refused(fresh: ExactModel):
     path = folder_of(fresh) / "weights.safetensors"
     data = bytearray(path.read_bytes())
-    data[-5] ^= 1
+    # a unit that the self-test does not touch
+    name = "mlp[1].project.weight"
+    types = {n: stored.type for n, stored in fresh.specification.tensors.items()}
+    data[tensor_offsets(types)[name][0]] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DigestMismatch, match="tensor "):
+    with pytest.raises(DigestMismatch, match=r"tensor mlp\[1\]\.project\.weight: expected"):
         Executor(fresh, "cpu")
 
 

@@ -140,11 +140,14 @@ def test_a_file_is_no_folder(tmp_path: Path):
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt), write_folder_atomically(
-        target, mark="m", force=False
-    ) as fresh:
-        (fresh / "half").touch()
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with write_folder_atomically(target, mark="m", force=False) as fresh:
+            (fresh / "half").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
     with write_folder_atomically(target, mark="m", force=False) as fresh:
         (fresh / "m").write_text("1")
@@ -156,8 +159,9 @@ def test_force_replaces_only_what_has_the_mark(tmp_path: Path) -> None:
     target.mkdir()
     (target / "precious").touch()
     for force, match in ((False, "pass --force|not empty"), (True, "has no m: not overwritten")):
-        with pytest.raises(InputError, match=match), write_folder_atomically(
-            target, mark="m", force=force
+        with (
+            pytest.raises(InputError, match=match),
+            write_folder_atomically(target, mark="m", force=force),
         ):
             pass
     (target / "m").touch()

@@ -109,7 +109,7 @@ def test_evidence_that_does_not_verify_is_dropped(
 ) -> None:
     monkeypatch.setattr(replay.ReplayBackend, "prove", lambda *_: b"rubbish")
     monkeypatch.setattr(bundle, "MAX_EVIDENCE", dict(bundle.MAX_EVIDENCE) | {"replay": 100})
-    with pytest.raises(BackendError, match="does not verify|replay has no evidence"):
+    with pytest.raises(BackendError, match="does not verify"):
         prove(run, tiny_model, "replay", tmp_path / "b")
     assert list(tmp_path.iterdir()) == []
 

@@ -33,7 +33,11 @@ def environment() -> dict[str, str]:
 
 def shell(command: str, folder: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment(), capture_output=True, text=True,
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
         check=False,
     )
     assert done.returncode == code, f"{command}: {done.stderr}"
@@ -115,12 +119,20 @@ def action(pipeline: Path, bundles: str) -> subprocess.CompletedProcess[str]:
     text = (ROOT / ".github" / "actions" / "verify" / "action.yml").read_text(encoding="utf-8")
     script = text.split("      run: |\n")[-1]
     inputs = {
-        "BUNDLES": bundles, "POLICY": "verification/policy.toml", "MODEL": "verification/model",
-        "KEYS": "", "NONCE": "", "JUNIT": "junit.xml",
+        "BUNDLES": bundles,
+        "POLICY": "verification/policy.toml",
+        "MODEL": "verification/model",
+        "KEYS": "",
+        "NONCE": "",
+        "JUNIT": "junit.xml",
     }
     return subprocess.run(
-        ["bash", "-c", script], cwd=pipeline, env=environment() | inputs, capture_output=True,
-        text=True, check=False,
+        ["bash", "-c", script],
+        cwd=pipeline,
+        env=environment() | inputs,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -130,9 +142,7 @@ def test_the_pipeline_passes_a_good_bundle_and_fails_a_forged_one(pipeline: Path
     model = ExactModel.from_folder(pipeline / "verification" / "model")
     honest = container.load(pipeline / "answers" / "answer.bundle", model.specification)
     (pipeline / "forged").mkdir()
-    container.save(
-        forge(honest, model), model.specification, pipeline / "forged" / "forged.bundle"
-    )
+    container.save(forge(honest, model), model.specification, pipeline / "forged" / "forged.bundle")
     assert gate(pipeline, "forged") == 3
     assert action(pipeline, "forged/forged.bundle").returncode == 3
     assert action(pipeline, "answers/answer.bundle forged/forged.bundle").returncode == 3

@@ -279,7 +279,7 @@ def test_m43_another_token(tiny_model: ExactModel, honest: Bundle, policy: Polic
     """Everything is recomputed for the forged token; only the arg-max can tell."""
     ids = honest.statement.generated_ids
     for place in range(len(ids)):
-        other = ids[:place] + ((ids[place] + 1) % 28,) + ids[place + 1 :]
+        other = (*ids[:place], (ids[place] + 1) % 28, *ids[place + 1 :])
         run = trace(tiny_model, PROMPT, NEW, generated=other)
         forged = run.with_evidence(honest.evidence)
         refuse(ProofRejected, "head: recomputed", forged, tiny_model, policy)
@@ -337,9 +337,7 @@ def test_wrong_stop_reason(tiny_model: ExactModel, honest: Bundle, policy: Polic
     refuse(StatementMismatch, "stop_reason: expected length", forged, tiny_model, policy)
 
 
-def test_more_tokens_than_asked_for(
-    tiny_model: ExactModel, honest: Bundle, policy: Policy
-) -> None:
+def test_more_tokens_than_asked_for(tiny_model: ExactModel, honest: Bundle, policy: Policy) -> None:
     forged = change(honest, max_new_tokens=NEW - 1)
     refuse(StatementMismatch, "expected at most 3, got 4", forged, tiny_model, policy)
 
@@ -428,7 +426,11 @@ def test_m48_unit_without_evidence(
 ) -> None:
     evidence = {name: e for name, e in honest.evidence.items() if name != unit}
     refuse(
-        PolicyViolation, "the bundle has nothing", honest.with_evidence(evidence), tiny_model, policy
+        PolicyViolation,
+        "the bundle has nothing",
+        honest.with_evidence(evidence),
+        tiny_model,
+        policy,
     )
 
 
@@ -470,9 +472,7 @@ def test_m56_nonce(tiny_model: ExactModel, honest: Bundle, policy: Policy) -> No
     refuse(StatementMismatch, "got 'n2'", other, tiny_model, policy, nonce="n1")
 
 
-def test_m57_replay_binds_no_nonce(
-    tiny_model: ExactModel, honest: Bundle, policy: Policy
-) -> None:
+def test_m57_replay_binds_no_nonce(tiny_model: ExactModel, honest: Bundle, policy: Policy) -> None:
     repeated = change(honest, nonce="n1")
     data = repeated.to_bytes(tiny_model.specification)
     assert not verify(data, policy, model=tiny_model, request=Request(nonce="n1")).fresh
@@ -591,25 +591,18 @@ def test_verifying_loads_nothing_heavy() -> None:
         "heavy = {'torch', 'onnx', 'onnxruntime', 'numba', 'ezkl'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_importing_zkllm_loads_nothing() -> None:
-    code = (
-        "import sys, zkllm\n"
-        "sys.exit('numpy loaded' if 'numpy' in sys.modules else 0)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    code = "import sys, zkllm\nsys.exit('numpy loaded' if 'numpy' in sys.modules else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_tokenizer_refuses_unknown_characters(tiny_model: ExactModel) -> None:
-    with pytest.raises(InputError, match="expected known characters|cannot spell"):
+    with pytest.raises(InputError, match="cannot spell"):
         Tokenizer(tiny_model).encode("a€")
     with pytest.raises(InputError, match="empty"):
         Tokenizer(tiny_model).encode("")

@@ -59,9 +59,7 @@ def trace(
 
 def fragment_trace(model: ExactModel, rows: np.ndarray) -> Bundle:
     """An honest run of a fragment."""
-    statement = Statement(
-        "fragment", model.digest, len(rows), (), (), 0, (), "none", None, (), ""
-    )
+    statement = Statement("fragment", model.digest, len(rows), (), (), 0, (), "none", None, (), "")
     return seal(model, Bundle(statement, "", "", tuple(reference.forward(model, rows))))
 
 

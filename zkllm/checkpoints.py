@@ -33,7 +33,7 @@ _REQUIRED_VALUES: Mapping[str, tuple[Any, Any]] = {
     "add_cross_attention": (False, False),
 }
 _MAX_CONFIG = 1 << 20
-_MAX_TOKENIZER = 64 << 20
+MAX_TOKENIZER = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class Checkpoint:
         weights = _part(folder, "model.safetensors")
         tensors = _load_safetensors(weights)
         path = folder / "tokenizer.json"
-        tokenizer = read_limited(path, _MAX_TOKENIZER) if path.is_file() else None
+        tokenizer = read_limited(path, MAX_TOKENIZER) if path.is_file() else None
         digest = tagged(
             "zkllm/checkpoint/v1",
             "\n".join(

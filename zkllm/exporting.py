@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zkllm.backends.base import Progress, silent
-from zkllm.checkpoints import Checkpoint
+from zkllm.checkpoints import MAX_TOKENIZER, Checkpoint
 from zkllm.data import bundled
 from zkllm.digests import Digest
 from zkllm.errors import DigestMismatch, InputError, UnsupportedModel
@@ -50,11 +50,15 @@ class Export:
         }
 
 
-def open_checkpoint(source: str | Path | Any) -> Checkpoint:
-    """`demo` for the bundled checkpoint, a folder, or a torch module with GPT-2's layout."""
+def open_checkpoint(source: str | Path | Any, tokenizer: Path | None = None) -> Checkpoint:
+    """`demo` for the bundled checkpoint, a folder, or a torch module with GPT-2's layout.
+
+    A torch module has no tokenizer of its own: `tokenizer` is its tokenizer.json.
+    """
     if isinstance(source, str | Path):
         return Checkpoint.from_folder(bundled("demo") if str(source) == "demo" else Path(source))
-    return Checkpoint.from_torch(source)
+    data = None if tokenizer is None else read_limited(tokenizer, MAX_TOKENIZER)
+    return Checkpoint.from_torch(source, data)
 
 
 def export(
@@ -63,11 +67,12 @@ def export(
     *,
     preset: str | None = None,
     blocks: tuple[int, int] | None = None,
+    tokenizer: Path | None = None,
     text: str | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> Export:
-    """Export `source` (see `open_checkpoint`) into `folder`.
+    """Export `source` into `folder`; for `source` and `tokenizer` see `open_checkpoint`.
 
     `preset` is a name of `PRECISIONS`, chosen by width if not given; `blocks` (i, j) exports
     blocks i to j-1 as a fragment; `text` is what the fidelity report compares on. Raises
@@ -77,7 +82,7 @@ def export(
 
     folder = Path(folder)
     progress("reading the checkpoint")
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_checkpoint(source, tokenizer)
     precision = _precision(preset, checkpoint.config.width)
     where = "given text"
     if text is None:

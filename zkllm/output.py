@@ -107,8 +107,8 @@ class UnitProgress:
         self.bar.advance(self.task)
         if done and backend != "replay":
             self.bar.console.print(f"  {unit}: taken from an interrupted try", style="dim")
-        elif not err.is_terminal:
-            self.bar.console.print(f"  {unit}: {backend}", style="dim")
+        elif not err.is_terminal and backend != "replay":
+            note(f"{unit}: {backend}")
 
 
 @contextlib.contextmanager

@@ -31,9 +31,10 @@ def run(
 ) -> Bundle:
     """Generate up to `max_new_tokens` tokens greedily and return the trace of the run.
 
-    `note` is told on which device the model runs. `pad_to` fills the run up to the fixed length of a circuit; padding stands after all tokens
-    and, attention being causal, changes nothing before it. Raises `InputError` for a prompt that
-    the tokenizer cannot spell or that does not fit the context.
+    `note` is told on which device the model runs. `pad_to` fills the run up to the fixed length
+    of a circuit; padding stands after all tokens and, attention being causal, changes nothing
+    before it. Raises `InputError` for a prompt that the tokenizer cannot spell or that does not
+    fit the context.
     """
     from zkllm.executing import Executor
 

@@ -94,9 +94,7 @@ CHEATS: dict[str, tuple[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def loud_model(
-    tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
-) -> ExactModel:
+def loud_model(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> ExactModel:
     """The tiny model with hidden layers that reach beyond the GELU table, and soft attention."""
     loud = {
         name: value * (20 if "c_fc" in name else 0.5 if "c_attn" in name else 1)
@@ -117,8 +115,7 @@ def test_cheats_are_refused(
         patched.setattr(arithmetic, name, wrong)
         forged = trace(loud_model, "a cat", 3, generated=honest.statement.generated_ids)
     assert any(
-        not np.array_equal(a, b)
-        for a, b in zip(honest.boundaries, forged.boundaries, strict=True)
+        not np.array_equal(a, b) for a, b in zip(honest.boundaries, forged.boundaries, strict=True)
     ), "the cheat changed nothing: the test would test nothing"
     policy = policy_for(loud_model)
     bundle = forged.with_evidence(dict.fromkeys(policy.units, Evidence("replay", b"")))

@@ -39,9 +39,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def verify(work: Path, *arguments: str | Path) -> Any:
-    return zkllm(
-        "verify", *arguments, "--policy", work / "policy.toml", "--model", work / "model"
-    )
+    return zkllm("verify", *arguments, "--policy", work / "policy.toml", "--model", work / "model")
 
 
 def test_verified(work: Path) -> None:
@@ -158,8 +156,16 @@ def test_nothing_is_overwritten_unasked(work: Path) -> None:
     for done in (
         zkllm("export", "demo", "-o", work / "model"),
         zkllm("run", work / "model", "-p", "1+1=", "-o", work / "trace"),
-        zkllm("prove", work / "trace", "--model", work / "model", "--backend", "replay", "-o",
-              work / "bundle"),
+        zkllm(
+            "prove",
+            work / "trace",
+            "--model",
+            work / "model",
+            "--backend",
+            "replay",
+            "-o",
+            work / "bundle",
+        ),
         zkllm("policy", "init", work / "model", "-o", work / "policy.toml"),
     ):
         assert done.code == 4
@@ -174,7 +180,11 @@ def test_nothing_is_overwritten_unasked(work: Path) -> None:
         (["run", "{model}", "-p", "12+x=", "-n", "1"], 4, "got 'x'|cannot spell"),
         (["run", "{model}", "-p", "", "-n", "1"], 4, "the prompt is empty"),
         (["run", "{model}", "-p", "12+34=", "-n", "0"], 4, "expected at least 1, got 0"),
-        (["run", "{model}", "-p", "12+34=", "-n", "12"], 4, "at most 16 positions expected, got 17"),
+        (
+            ["run", "{model}", "-p", "12+34=", "-n", "12"],
+            4,
+            "at most 16 positions expected, got 17",
+        ),
         (["run", "{model}", "-p", "12+34=", "-n", "3", "--pad", "4"], 4, "pad: expected 8 to 16"),
         (["run", "{model}"], 2, "either --prompt"),
         (["run", "{none}", "-p", "1"], 4, "found no spec.json"),
@@ -183,12 +193,32 @@ def test_nothing_is_overwritten_unasked(work: Path) -> None:
         (["export", "{none}", "-o", "{new}"], 4, "expected a checkpoint folder"),
         (["export", "demo", "-o", "{new}", "--blocks", "1"], 2, "expected i:j"),
         (["export", "demo", "-o", "{new}", "--blocks", "1:9"], 4, "not a range"),
-        (["prove", "{none}", "--model", "{model}", "--backend", "replay", "-o", "{new}"], 4,
-         "no such file"),
-        (["prove", "{trace}", "--model", "{model}", "--backend", "replay", "--unit", "mlp[7]",
-          "-o", "{new}"], 4, r"expected one of embed"),
-        (["prove", "{bundle}", "--model", "{none}", "--backend", "replay", "-o", "{new}"], 4,
-         "found no spec.json"),
+        (
+            ["prove", "{none}", "--model", "{model}", "--backend", "replay", "-o", "{new}"],
+            4,
+            "no such file",
+        ),
+        (
+            [
+                "prove",
+                "{trace}",
+                "--model",
+                "{model}",
+                "--backend",
+                "replay",
+                "--unit",
+                "mlp[7]",
+                "-o",
+                "{new}",
+            ],
+            4,
+            r"expected one of embed",
+        ),
+        (
+            ["prove", "{bundle}", "--model", "{none}", "--backend", "replay", "-o", "{new}"],
+            4,
+            "found no spec.json",
+        ),
         (["verify", "{bundle}", "--policy", "{none}", "--model", "{model}"], 4, "no such file"),
         (["inspect", "{none}"], 4, "no such file"),
         (["policy", "init", "{none}"], 4, "found no spec.json"),
@@ -201,8 +231,11 @@ def test_bad_input_is_one_line(
     arguments: list[str], code: int, match: str, work: Path, tmp_path: Path
 ) -> None:
     names = {
-        "model": work / "model", "trace": work / "trace", "bundle": work / "bundle",
-        "none": tmp_path / "none", "new": tmp_path / "new",
+        "model": work / "model",
+        "trace": work / "trace",
+        "bundle": work / "bundle",
+        "none": tmp_path / "none",
+        "new": tmp_path / "new",
     }
     done = zkllm(*(argument.format(**names) for argument in arguments))
     assert done.code == code, done.err

@@ -275,6 +275,7 @@ def test_norm(case: tuple[int, int, int, Fraction], data: Any):
         constant = max(1, math.floor(d * epsilon / 4**shift + Fraction(1, 2)))
         largest = d * (math.ceil(Fraction(bound, 2**shift)) + Fraction(1, 2)) ** 2 + constant
         assert (largest < VARIANCE_LIMIT) == (shift == n.shift)
+        assert shift != n.shift or n.variance == math.ceil(largest)
     assert n.epsilon == max(1, math.floor(d * epsilon / 4**n.shift + Fraction(1, 2)))
     if data is None:
         row = [bound, bound, -bound, -bound]  # Σ(x - μ)² = d·B², the most there is
@@ -345,9 +346,19 @@ def test_linear_bounds_are_not_loose():
     assert (rounded.accumulator, rounded.output) == (50 + 7 + 4, 61 // 8 + 1)
 
 
+def test_rounding_counts_in_the_length_of_a_row():
+    """Sixty-four halves are rounded up to a row of length 8, twice as long as before."""
+    w, b = np.ones((1, 64), dtype=np.int64), np.zeros(64, dtype=np.int64)
+    _, output = bounds.linear("u", "l", bounds.Vector([1], 1), w, b, 1, ("w", "b"))
+    y = arithmetic.linear(np.array([[1]]), w, b, shift=1)
+    assert int((y * y).sum()) == 64
+    assert output.norm == 8
+
+
 def test_sums_beyond_int64_are_exact():
     weight = np.array([[2**40, 1], [2**40, 1]])
     assert bounds.square_sums(weight) == [2**81, 2]
+    assert bounds.square_sums(weight >> 8) == [2**65, 0]  # int64 would wrap around to zero
     assert bounds.square_sums(weight >> 20) == [2**41, 0]
     entries = [2**40, 2**39]
     assert bounds.absolute_sums(-weight, entries) == [2**80 + 2**79, 2**40 + 2**39]

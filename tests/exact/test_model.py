@@ -25,7 +25,7 @@ from zkllm.exact.model import (
     tensor_offsets,
 )
 from zkllm.exact.quantise import PRECISIONS, build
-from zkllm.tensors import to_bytes
+from zkllm.tensors import TensorType, to_bytes
 
 
 @pytest.fixture
@@ -81,6 +81,20 @@ def test_offsets_point_at_the_integers(tiny_model: ExactModel, folder: Path):
     for name, (start, end) in spans.items():
         assert data[start:end] == to_bytes(tiny_model.tensor(name), stored[name].dtype)
         assert start % np.dtype(stored[name].dtype).itemsize == 0
+
+
+def test_wide_types_come_first_so_that_all_are_aligned():
+    types = {"a": TensorType("int8", (3,)), "b": TensorType("int64", (1,))}
+    types |= {"c": TensorType("int32", (2, 2)), "d": TensorType("int8", (1,))}
+    spans = tensor_offsets(types)
+    first = spans["b"][0]
+    assert first % 8 == 0
+    assert spans == {
+        "b": (first, first + 8),
+        "c": (first + 8, first + 24),
+        "a": (first + 24, first + 27),
+        "d": (first + 27, first + 28),
+    }
 
 
 def test_a_fragment_has_no_tokenizer(tiny_checkpoint: Checkpoint, tmp_path: Path):

@@ -12,9 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from zkllm import bundle as container
 from zkllm.bundle import VERSION
 from zkllm.demonstrating import NEW_TOKENS, PROMPT, TOKENS, forge
-from zkllm import bundle as container
 from zkllm.exact.model import ExactModel
 from zkllm.exporting import export
 from zkllm.files import unit_file_name

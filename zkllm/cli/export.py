@@ -96,7 +96,7 @@ def _read_text(path: Path) -> str:
 
 def _show(result: Export) -> None:
     f = result.fidelity
-    rows = []
+    rows: list[tuple[str, str]] = []
     rows.append(("model", result.digest))
     rows.append(("units", output.unit_ranges(result.units)))
     rows.append(("preset", f"{result.preset}; residual stream within {result.residual_bits} bits"))

@@ -171,7 +171,7 @@ def check_allowed(graph: Any) -> None:
     if graph.graph.sparse_initializer:
         raise UnsupportedModel("graph: expected dense weights, got sparse ones")
     try:
-        typed = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True).graph
+        typed = onnx.shape_inference.infer_shapes(graph, strict_mode=True).graph
     except onnx.shape_inference.InferenceError as err:
         reason = str(err).strip().splitlines()[0][:120]
         raise UnsupportedModel(f"graph: its types do not fit: {reason}") from err

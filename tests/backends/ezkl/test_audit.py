@@ -20,7 +20,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from zkllm.backends.ezkl.audit import Relation, Report, audit, check, symbol
+from zkllm.backends.ezkl.audit import Relation, Report, audit, check, layout, symbol
 from zkllm.backends.ezkl.audit.layout import Layout, read_layout
 from zkllm.backends.ezkl.audit.pk import MODULUS, ProvingKey, read_proving_key
 from zkllm.backends.ezkl.audit.settings import Table, read_settings
@@ -609,6 +609,38 @@ def test_bent_settings_are_seen(good_chain: Circuit, tmp_path: Path, name: str) 
     assert any(seen.startswith(problem) for seen in report.problems), report.problems
 
 
+def test_columns_that_the_key_does_not_have(
+    good_chain: Circuit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def edit(settings: dict[str, Any]) -> None:
+        settings["einsum_params"]["total_einsum_col_size"] = 7
+        settings["total_assignments"] = 500
+
+    problems = good_chain.edited(tmp_path, edit).audit(chain_relation()).problems
+    assert problems[-1].startswith("permutation columns: 64 expected from the settings")
+    bent = replace(good_chain.key(), fixed=good_chain.key().fixed[:2])
+    monkeypatch.setattr(check, "read_proving_key", lambda _: bent)
+    assert good_chain.audit(chain_relation()).problems == [
+        "fixed columns: 3 expected from the settings, the key has 2"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("visibility", "sizes", "problem"),
+    [
+        ("KZGCommit", (27, 3), "inputs: at most 26 values expected in one place, got 27"),
+        ("Public", (14, 13), "inputs: at most 26 values expected in one place, got 27"),
+        ("Private", (27, 26), "inputs: at most 52 values expected in one place, got 53"),
+    ],
+)
+def test_inputs_that_do_not_fit(
+    good_chain: Circuit, tmp_path: Path, visibility: str, sizes: tuple[int, int], problem: str
+) -> None:
+    circuit = good_chain.edited(tmp_path, put("run_args", "input_visibility", value=visibility))
+    relation = Relation(sizes, lambda inputs, p: ([], {}))
+    assert circuit.audit(relation).problems[-1] == problem
+
+
 def test_settings_that_are_no_json_are_a_problem(good_chain: Circuit, tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_bytes(b"\xff{")
     report = audit(good_chain.pk, tmp_path / "settings.json", chain_relation())
@@ -643,6 +675,21 @@ def test_tables_that_are_not_known(tables: list[Table], problem: str) -> None:
     problems = table_problems(key, tables, (low, high), 0)
     assert len(problems) == 1
     assert problems[0].startswith(problem)
+
+
+# Selectors.
+
+
+def test_selectors_that_are_on_together_are_in_different_columns() -> None:
+    shape = Layout(5, 1, 1, (), 0, (), foreign=False)
+    selectors = np.zeros((len(shape.gates), 32), np.bool_)
+    for selector, row in ((0, 0), (1, 0), (1, 1), (2, 2), (3, 3)):
+        selectors[selector, row] = True
+    columns = layout._compress(shape, selectors, 4)
+    # ADD and SUB meet in row 0; MULT fits beside ADD, DOTINIT beside SUB.
+    assert columns[0][:4].tolist() == [1, 0, 2, 0]
+    assert columns[1][:4].tolist() == [1, 1, 0, 2]
+    assert layout._compress(shape, selectors, 2) == []
 
 
 # The file.

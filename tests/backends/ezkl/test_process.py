@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,12 +52,12 @@ def test_the_answer_comes_back() -> None:
 
 
 def test_progress_names_the_operation(monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch, 'import time; time.sleep(0.3); print(\'{"value": 1, "peak": 2}\')')
+    stand_in(monkeypatch, 'import time; time.sleep(0.5); print(\'{"value": 1, "peak": 2}\')')
     monkeypatch.setattr(process, "_REPORT", 0.1)
     lines: list[str] = []
     call("prove", {}, seconds=60, memory=GIB, progress=lines.append)
     assert lines[0] == "ezkl prove"
-    assert lines[1].startswith("ezkl prove: 0 s, ")
+    assert re.fullmatch(r"ezkl prove: \d s, \d+ MiB", lines[1])
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,12 @@ def test_a_missing_package_hints_at_its_installation(monkeypatch: pytest.MonkeyP
     assert "zkllm[prove]" in caught.value.hint
 
 
+def test_a_child_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(process, "COMMAND", (str(tmp_path / "none"),))
+    with pytest.raises(BackendError, match="ezkl setup could not be run: no such file"):
+        call("setup", {}, seconds=60, memory=GIB)
+
+
 def test_time_is_limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stand_in(
         monkeypatch,
@@ -115,8 +122,8 @@ def test_time_is_limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         time.sleep(600)
         """,
     )
-    with pytest.raises(BackendError, match=r"ezkl prove was stopped: at most 0\.5 seconds allowed"):
-        call("prove", {}, seconds=0.5, memory=GIB)
+    with pytest.raises(BackendError, match=r"ezkl prove was stopped: at most 2 seconds allowed"):
+        call("prove", {}, seconds=2, memory=GIB)
     assert not alive(int((tmp_path / "pid").read_text()))
 
 
@@ -141,13 +148,37 @@ def test_address_space_is_limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         call("gen_srs", {"path": tmp_path / "srs", "logrows": 4}, seconds=60, memory=40 << 20)
 
 
-def test_no_core_is_dumped() -> None:
-    code = (
-        "from zkllm.backends.ezkl import worker; import os, resource; "
-        "worker._confine(1 << 40, os.getppid()); print(resource.getrlimit(resource.RLIMIT_CORE))"
+@pytest.mark.parametrize(("before", "after"), [(-1, 1 << 40), (1 << 34, 1 << 34)])
+def test_limits_of_the_child_itself(before: int, after: int) -> None:
+    code = f"""
+        import os, resource
+        from zkllm.backends.ezkl import worker
+        resource.setrlimit(resource.RLIMIT_AS, ({before}, {before}))
+        worker._confine(1 << 40, os.getppid())
+        print(*resource.getrlimit(resource.RLIMIT_CORE), *resource.getrlimit(resource.RLIMIT_AS))
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+        capture_output=True,
+        check=True,
+        text=True,
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    assert done.stdout.strip() == "(0, 0)"
+    assert done.stdout.split() == ["0", "0", str(after), str(after)]
+
+
+def test_a_child_without_its_parent_ends() -> None:
+    code = (
+        "from zkllm.backends.ezkl import worker; worker._confine(1 << 40, 1); print('still here')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 @pytest.mark.parametrize("end", ["answer", "exit", "sleep"])

@@ -95,14 +95,14 @@ class EzklBackend:
         source = public or srs.development_srs(store, logrows, progress)
         keys.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".keys-", dir=keys) as name:
-            made = Path(name).absolute()
+            made = Path(name).absolute() / "made"
+            made.mkdir()
             _make_keys(built, chosen, model, unit, source.absolute(), made, progress)
             with write_atomically(made / _ABOUT) as file:
                 file.write(canonical_json(about))
             if folder.exists():
                 shutil.rmtree(folder)
             made.rename(folder)
-            made.mkdir()  # the temporary folder is about to be removed
         return self.pin(model, unit, keys)
 
     def pin(self, model: ExactModel, unit: str, keys: Path | None) -> Pin:
@@ -214,7 +214,7 @@ class EzklBackend:
             )
         return (
             f"{report.rows} rows, {sum(report.lookups.values())} lookups, "
-            f"{len(instance_names(built))} kinds of equations, no free operand"
+            f"{report.constants} constants, no free operand"
         )
 
 
@@ -224,11 +224,6 @@ def relation(built: Circuit) -> auditing.Relation:
         (built.size,),
         lambda inputs, modulus: built.over_field(inputs[0], auditing.symbol, modulus),
     )
-
-
-def instance_names(built: Circuit) -> list[str]:
-    """Names of the equations whose two sides the verifier compares."""
-    return [equation.name for equation in built.equations]
 
 
 @dataclass(frozen=True, slots=True)

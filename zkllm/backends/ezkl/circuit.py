@@ -111,7 +111,7 @@ def no_weights(specification: Specification) -> Tensors:
 def _layer_norm(circuit: Circuit, x: Expression, norm: Norm) -> Expression:
     """x̂ of `arithmetic.layer_norm`, [T, d]."""
     tokens, width = x.shape
-    ones = circuit.constant(np.ones(width, dtype=np.int64))
+    ones = circuit.constant(integers(np.ones(width, dtype=np.int64)))
     total = circuit.einsum("td,d->t", x, ones).reshape(tokens, 1)
     centred = circuit.quotient(
         "centred", lambda c: x * (c * width) - total * c, width << norm.shift, norm.centred
@@ -142,7 +142,7 @@ def _element_wise(function: Callable[[int], int], values: Integers) -> Integers:
 def _affine(
     circuit: Circuit, x: Expression, layer: Linear, tensors: Tensors
 ) -> Callable[[int], Expression]:
-    """c ↦ c·(x·W + b), [T, m]."""
+    """C ↦ c·(x·W + b), [T, m]."""
     weight, bias = tensors(layer.weight), tensors(layer.bias)
 
     def scaled(factor: int) -> Expression:
@@ -172,7 +172,7 @@ def heads_of_attention(
     score: int,
     bound: int,
 ) -> Expression:
-    """o of `arithmetic.attention`, [T, h, d_head], of q, k and v in the same shape.
+    """O of `arithmetic.attention`, [T, h, d_head], of q, k and v in the same shape.
 
     `score` bounds |s|, `bound` the values. Only the causal pairs j <= i exist, so that no mask is
     needed; they stand row after row.
@@ -183,8 +183,6 @@ def heads_of_attention(
     row_of = [i for i in range(tokens) for _ in range(i + 1)]
     column_of = [j for i in range(tokens) for j in range(i + 1)]
     products = circuit.einsum("phd,phd->ph", query.gather(row_of), key.gather(column_of))
-    factor = window.step(1 << shift) or 1
-    scaled = products * factor if factor > 1 else products
 
     def scores(values: Values) -> Integers:
         return round_div(values[products], 1 << shift)
@@ -203,7 +201,7 @@ def heads_of_attention(
     )
     exponential = circuit.exp(argument)
     below = argument - window.high  # -u
-    distance = maximum.gather(row_of) + below  # m - u
+    score_of = uncut = maximum.gather(row_of) + below  # m - u
     if 2 * score > cap:
         # z = u + w: either nothing was cut off, or u is the cap
         beyond = circuit.ranged(
@@ -211,11 +209,11 @@ def heads_of_attention(
             products.shape,
             0,
             2 * score - cap,
-            lambda values: values[distance] - scores(values),
+            lambda values: values[uncut] - scores(values),
         )
         circuit.demand("clamp", beyond * (below + cap))
-        distance = distance - beyond
-    circuit._divide("score", scaled, factor, distance, 1 << shift)  # noqa: SLF001
+        score_of = uncut - beyond
+    circuit.divide("score", lambda c: products * c, score_of, 1 << shift)
     # u >= 0 for every j, and u = 0 for one of them: m is attained
     attained = [below.gather(row).product().reshape(1, heads) for row in rows]
     circuit.demand("attained", circuit.concat(attained))
@@ -241,6 +239,8 @@ class HeadShape:
     shift: int
     bound: int
     """Of |q|, |k| and |v|."""
+    score: int
+    """Of |s|."""
 
 
 def head(shape: HeadShape, recipe: Recipe) -> Circuit:
@@ -251,9 +251,8 @@ def head(shape: HeadShape, recipe: Recipe) -> Circuit:
     query, key, value, output = (
         circuit.public_input(name, size, shape.bound) for name in ("q", "k", "v", "output")
     )
-    score = (shape.width * shape.bound**2 >> shape.shift) + 1
     mixed = heads_of_attention(
-        circuit, query, key, value, shift=shape.shift, score=score, bound=shape.bound
+        circuit, query, key, value, shift=shape.shift, score=shape.score, bound=shape.bound
     )
     circuit.demand("output", mixed - output)
     circuit.check_no_wrap()

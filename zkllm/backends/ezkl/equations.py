@@ -41,7 +41,7 @@ EXP, RANGE = "Exp", "ACosh"
 
 def integers(values: Any) -> Integers:
     """`values` as an array of Python integers."""
-    return np.asarray(values).astype(object)
+    return np.asarray(values, dtype=object)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -59,21 +59,32 @@ class Expression:
     magnitude: int
     """No value of an expression exceeds this, whatever the windows let a prover choose."""
 
-    def __add__(self, other: Expression | IntArray | int) -> Expression:
-        return self._binary("add", other)
+    def __add__(self, other: Expression | Integers | int) -> Expression:
+        return self._plus("add", other)
 
-    def __sub__(self, other: Expression | IntArray | int) -> Expression:
-        return self._binary("sub", other)
+    def __sub__(self, other: Expression | Integers | int) -> Expression:
+        return self._plus("sub", other)
 
-    def __mul__(self, other: Expression | IntArray | int) -> Expression:
-        return self._binary("mul", other)
-
-    def _binary(
-        self, operation: Literal["add", "sub", "mul"], other: Expression | IntArray | int
-    ) -> Expression:
+    def __mul__(self, other: Expression | Integers | int) -> Expression:
+        if isinstance(other, int) and other == 1:
+            return self
         right = other if isinstance(other, Expression) else self.circuit.constant(other)
-        a, b = self.magnitude, right.magnitude
-        magnitude = a * b if operation == "mul" else a + b
+        return self._binary("mul", right, self.magnitude * right.magnitude)
+
+    def _plus(
+        self, operation: Literal["add", "sub"], other: Expression | Integers | int
+    ) -> Expression:
+        if isinstance(other, Expression):
+            return self._binary(operation, other, self.magnitude + other.magnitude)
+        if isinstance(other, int) and other == 0:
+            return self
+        result = self
+        for part in _float32_parts(integers(other)):
+            constant = self.circuit.constant(part)
+            result = result._binary(operation, constant, result.magnitude + constant.magnitude)
+        return result
+
+    def _binary(self, operation: Operation, right: Expression, magnitude: int) -> Expression:
         shape = np.broadcast_shapes(self.shape, right.shape)
         return self.circuit.append(operation, shape, (self, right), None, magnitude)
 
@@ -170,15 +181,15 @@ class Circuit:
         self.expressions.append(node)
         return node
 
-    def constant(self, values: IntArray | Integers | int) -> Expression:
+    def constant(self, values: Integers | int) -> Expression:
         """Raises `UnsupportedModel` if ezkl, whose constants are float32, would round it."""
         array = integers(values)
         flat = array.ravel().tolist()
         for value in flat:
-            if int(np.float32(value)) != value:
+            if not _is_float32(value):
                 raise UnsupportedModel(
-                    f"a constant of the circuit must fit a float32 exactly, got {value}",
-                    hint="fewer fraction bits, or smaller biases, make it fit",
+                    f"a factor of the circuit must fit a float32 exactly, got {value}",
+                    hint="fewer weight bits make it fit",
                 )
         return self.append("constant", array.shape, (), array, max(abs(v) for v in flat))
 
@@ -227,21 +238,16 @@ class Circuit:
         The integer has as many digits in base W as `limit` needs, each a hint, so that it is
         bounded whatever the prover does.
         """
-        base = self.window.size
-        raw: Expression | None = None
-        offset = 0
-        for place in range(self.window.limbs(limit)):
-            weight = base**place
-
-            def digit(values: Values, weight: int = weight) -> Integers:
-                return fill(values) // weight % base + self.window.low
-
-            limb = self.hint(f"{name}.{place}", shape, digit)
-            raw = limb if raw is None else raw + limb * weight
-            offset -= self.window.low * weight
-        if raw is None:
-            raise AssertionError("every integer has a digit")
-        return raw, offset
+        base, low = self.window.size, self.window.low
+        count = self.window.limbs(limit)
+        limbs = [
+            self.hint(f"{name}.{i}", shape, lambda v, i=i: fill(v) // base**i % base + low)
+            for i in range(count)
+        ]
+        raw = limbs.pop()
+        while limbs:
+            raw = raw * base + limbs.pop()
+        return raw, -low * sum(base**i for i in range(count))
 
     def ranged(
         self, name: str, shape: tuple[int, ...], lowest: int, highest: int, fill: Fill
@@ -261,8 +267,16 @@ class Circuit:
         demanded = np.broadcast_to(integers(value), expression.shape)
         self.equations.append(Equation(name, expression, demanded))
 
+    def at_least(self, name: str, expression: Expression, bound: int, span: int) -> None:
+        """Demand expression >= bound, for one that an honest prover finds within `span` of it."""
+        if self.window.limbs(span) == 1:
+            self.in_window(expression + (self.window.low - bound))
+            return
+        gap, offset = self.digits(name, expression.shape, span, lambda v: v[expression] - bound)
+        self.demand(name, expression - gap, bound + offset)
+
     def at_most(self, name: str, expression: Expression, bound: int, span: int) -> None:
-        """Demand expression <= bound, for one that an honest prover finds above bound - span."""
+        """Demand expression <= bound, for one that an honest prover finds within `span` of it."""
         if self.window.limbs(span) == 1:
             self.in_window(expression + (self.window.high - bound))
             return
@@ -274,10 +288,9 @@ class Circuit:
     ) -> None:
         """Demand quotient == round(n / divisor), where numerator(c) builds c·n.
 
-        n + floor(divisor/2) = quotient·divisor + r with 0 <= r < divisor. Where the window allows
-        it, all terms are multiplied by c = 2^k / divisor and the hint is c·r, which one lookup
-        confines: the other terms are multiples of c, so the hint is one, and the window holds
-        `divisor` of them.
+        The remainder r = n + floor(divisor/2) - quotient·divisor must lie in 0 .. divisor - 1.
+        Where the window allows it, all is multiplied by c = 2^k / divisor: c·r is a multiple of c,
+        and of those the window holds `divisor`, so that one lookup says it.
         """
         factor = self.window.step(divisor) or 1
         self._divide(name, numerator(factor), factor, quotient, divisor)
@@ -297,31 +310,24 @@ class Circuit:
     def _divide(
         self, name: str, scaled: Expression, factor: int, quotient: Expression, divisor: int
     ) -> None:
-        if divisor == 1:
-            # Every c serves here; the recipe's window has 2^k - 8 multiples of 1, not 2^k.
-            self.demand(name, scaled - quotient * factor if factor > 1 else scaled - quotient)
-            return
-        rest = scaled - quotient * (factor * divisor)
-        half = factor * (divisor // 2)
-        label = f"{name}.remainder"
+        half = divisor // 2
+        rest = scaled - quotient * (factor * divisor)  # factor·(r - half)
         if self.window.step(divisor):
-            offset = factor * self.window.first_multiple(factor) + half
-            hint = self.hint(label, rest.shape, lambda values: values[rest] + offset)
-            self.demand(name, rest - hint, -offset)
+            self.in_window(rest + factor * (half + self.window.first_multiple(factor)))
             return
-        raw, offset = self.digits(label, rest.shape, divisor - 1, lambda v: v[rest] + half)
-        self.demand(name, rest - raw, offset - half)
-        self.at_most(f"{name}.below", raw, divisor - 1 - offset, divisor - 1)
+        self.at_least(f"{name}.remainder", rest, -half, divisor - 1)
+        self.at_most(f"{name}.remainder", rest, divisor - 1 - half, divisor - 1)
 
     def quotient_by(
         self, name: str, numerator: Expression, divisor: Expression, limit: int, bound: int
     ) -> Expression:
         """round(numerator / divisor) for a divisor from 1 to `limit`, as a hint of its own.
 
-        g = floor(divisor/2) is a hint with divisor - 2g in {0, 1}; then numerator + g =
-        quotient·divisor + r with 0 <= r < divisor is `arithmetic.round_div` word for word, for
-        even and odd divisors.
+        g = floor(divisor/2) is a hint with divisor - 2g in {0, 1}; then r = numerator + g -
+        quotient·divisor with 0 <= r < divisor is `arithmetic.round_div` word for word, for even
+        and odd divisors.
         """
+        low, high = self.window.low, self.window.high
         half = self.ranged(
             f"{name}.half", divisor.shape, 0, limit // 2, lambda values: values[divisor] // 2
         )
@@ -330,12 +336,11 @@ class Circuit:
         quotient = self.ranged(
             name, numerator.shape, -bound, bound, lambda v: round_div(v[numerator], v[divisor])
         )
-        rest = numerator + half - quotient * divisor
-        raw, offset = self.digits(
-            f"{name}.remainder", rest.shape, limit - 1, lambda values: values[rest]
-        )
-        self.demand(name, rest - raw, offset)
-        self.at_most(f"{name}.below", raw - divisor, -1 - offset, limit - 1)
+        # r + low: constants are cheap where they meet the few divisors and not every element.
+        rest = numerator + (half + low) - quotient * divisor
+        self.at_least(f"{name}.remainder", rest, low, limit - 1)
+        last = divisor + (low - 1 - high)  # divisor - 1 + low, less high
+        self.at_most(f"{name}.remainder", rest - last, high, limit - 1)
         return quotient
 
     # The readings
@@ -485,6 +490,18 @@ def _cells(node: Expression) -> int:
             return math.prod(dict(zip(axes, left + right, strict=True)).values())
         case _:
             return 0
+
+
+def _is_float32(value: int) -> bool:
+    return int(np.float32(value)) == value
+
+
+def _float32_parts(values: Integers) -> list[Integers]:
+    """Summands of `values` that a float32 holds exactly: ezkl's constants are float32."""
+    if all(map(_is_float32, values.ravel().tolist())):
+        return [values]
+    low = integers(values % (1 << 20))
+    return [low, *_float32_parts(integers(values - low))]
 
 
 def _flat(parts: Sequence[Integers]) -> list[int]:

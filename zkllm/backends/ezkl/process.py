@@ -31,7 +31,7 @@ _ANSWER_BYTES = 1 << 16
 _LOG_BYTES = 4096
 """How much of the end of the child's log is read for its last line."""
 _BUFFER_BYTES = 1 << 20
-"""ezkl's file buffer; its default of 8 kB makes keys slow to read and write."""
+"""ezkl's file buffer; its own default is 8 kB."""
 _OVERHEAD_BYTES = (4 << 30) + (os.cpu_count() or 1) * (1 << 28)
 """Address space beyond `memory`: mapped libraries, and stack and allocator arena of each thread."""
 _PASSED = ("LD_LIBRARY_PATH", "RAYON_NUM_THREADS")
@@ -61,11 +61,36 @@ def call(
     """Run one operation of `worker.OPERATIONS` with its keyword `arguments`; files are `Path`s.
 
     At most `seconds` of wall-clock time and `memory` bytes of resident memory are granted; the
-    child runs in its own session, with a scrubbed environment and a private home that is removed
+    child leads its own process group, with a scrubbed environment and a private home that is removed
     afterwards, and it is killed with all it started whenever this function is left. A proof that
     ezkl refuses is the value False. Raises `BackendError` for everything else that goes wrong:
     an error or a panic inside ezkl, a limit, a signal, an answer that is none.
     """
+    start = time.monotonic()
+    progress(f"ezkl {operation}")
+    try:
+        answer, peak = _run(operation, arguments, seconds, memory, progress)
+    except OSError as err:
+        reason = (err.strerror or str(err)).lower()
+        raise BackendError(f"ezkl {operation} could not be run: {reason}") from err
+    if "error" in answer:
+        message = " ".join(answer["message"].split())[:300]
+        missing = answer["error"] == "ModuleNotFoundError"
+        raise BackendError(
+            f"ezkl {operation} failed: {answer['error']}: {message}",
+            hint='install it with: pip install "zkllm[prove]"' if missing else "",
+        )
+    return Result(answer["value"], max(peak, answer["peak"]), time.monotonic() - start)
+
+
+def _run(
+    operation: str,
+    arguments: Mapping[str, Any],
+    seconds: float,
+    memory: int,
+    progress: Progress,
+) -> tuple[dict[str, Any], int]:
+    """Start the worker, wait for its end and read its answer; with its peak as seen from here."""
     with tempfile.TemporaryDirectory(prefix="zkllm-ezkl-") as name:
         folder = Path(name)
         request = {
@@ -75,8 +100,6 @@ def call(
             "parent": os.getpid(),
         }
         (folder / "request").write_text(json.dumps(request, default=_absolute))
-        progress(f"ezkl {operation}")
-        start = time.monotonic()
         # Files instead of pipes: a child that prints without end blocks nobody.
         with (
             (folder / "request").open("rb") as stdin,
@@ -97,18 +120,9 @@ def call(
                 peak = _watch(process, operation, seconds, memory, progress)
             finally:
                 _kill_group(process)
-        took = time.monotonic() - start
         if process.returncode != 0:
             raise _died(operation, process.returncode, memory, _last_line(folder / "log"))
-        answer = _parse(operation, folder / "answer")
-    if "error" in answer:
-        message = " ".join(answer["message"].split())[:300]
-        missing = answer["error"] == "ModuleNotFoundError"
-        raise BackendError(
-            f"ezkl {operation} failed: {answer['error']}: {message}",
-            hint='install it with: pip install "zkllm[prove]"' if missing else "",
-        )
-    return Result(answer["value"], max(peak, answer["peak"]), took)
+        return _parse(operation, folder / "answer"), peak
 
 
 def _absolute(path: os.PathLike[str]) -> str:
@@ -156,7 +170,7 @@ def _watch(
         if now - start > seconds:
             raise BackendError(
                 f"ezkl {operation} was stopped: at most {seconds:g} seconds allowed",
-                hint="raise the time limit; a witness outside a lookup table never ends",
+                hint="raise the time limit; a witness outside a lookup table may never end",
             )
         if now - reported > _REPORT:
             reported = now

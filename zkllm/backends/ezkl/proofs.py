@@ -18,7 +18,7 @@ _FELT_BYTES = 32
 
 
 def felt(value: int) -> str:
-    """ezkl's text for a field element: 64 hex digits, little endian."""
+    """Ezkl's text for a field element: 64 hex digits, little endian."""
     return (value % FIELD).to_bytes(_FELT_BYTES, "little").hex()
 
 
@@ -28,7 +28,7 @@ def input_json(values: Sequence[int]) -> str:
 
 
 def proof_json(proof: bytes, instances: Sequence[int]) -> str:
-    """ezkl's proof file with nothing in it but what `verify` reads."""
+    """Ezkl's proof file with nothing in it but what `verify` reads."""
     return json.dumps(
         {
             "protocol": None,

@@ -54,12 +54,12 @@ class Window:
         return count
 
     def step(self, divisor: int) -> int:
-        """c such that one lookup of c·r shows 0 <= r < divisor; 0 if there is none.
+        """C such that one lookup of c·r shows 0 <= r < divisor; 0 if there is none.
 
         For a power of two below 2^logrows, c = 2^logrows / divisor, and it serves if the window
         holds exactly `divisor` multiples of c.
         """
-        if divisor & (divisor - 1) or divisor > 1 << self.logrows:
+        if divisor & (divisor - 1) or not 1 < divisor <= 1 << self.logrows:
             return 0
         step = (1 << self.logrows) // divisor
         return step if self.high // step - self.first_multiple(step) + 1 == divisor else 0

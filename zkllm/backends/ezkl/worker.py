@@ -136,8 +136,10 @@ def peak_bytes(process: int | str = "self") -> int:
 def _confine(address_space: int, parent: int) -> None:
     """Limit this process, and tie its life to that of `parent`, before ezkl is loaded."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
     if sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = address_space if hard == resource.RLIM_INFINITY else min(address_space, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         # A parent that is killed outright cannot kill its children.
         ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != parent:

@@ -97,6 +97,7 @@ def audit(pk: Path, settings: Path, relation: Relation) -> Report:
         report.vk = key.vk
         layout = read_layout(values, key)
         report.problems += _key_problems(values, layout, key)
+        _fit(values, layout, relation.sizes)
     except InputError as err:
         report.problems.append(err.message)
         return report
@@ -118,6 +119,17 @@ def _key_problems(settings: Settings, layout: Layout, key: ProvingKey) -> Iterat
     for gate, bits in zip(layout.gates, key.selectors, strict=False):
         if gate.operation in ACCUMULATING and bits[0]:
             yield f"{gate.operation} of block {gate.block} reads a row before the first"
+
+
+def _fit(settings: Settings, layout: Layout, sizes: Sequence[int]) -> None:
+    """Raises `InputError` if there is no place for inputs of these sizes."""
+    room, needed = layout.usable, sum(sizes)
+    if settings.inputs == COMMITTED:
+        needed = max(sizes, default=0)
+    elif settings.inputs != PUBLIC:
+        room = layout.places
+    if needed > room:
+        raise InputError(f"inputs: at most {room} values expected in one place, got {needed}")
 
 
 class _Comparison:

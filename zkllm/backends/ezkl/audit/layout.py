@@ -111,6 +111,11 @@ class Layout:
         row, inner = divmod(offset, self.width)
         return self.track(number, block, inner, row)
 
+    @property
+    def places(self) -> int:
+        """How many values a track holds."""
+        return self.blocks * self.width * self.usable
+
     def commitment(self, tensor: int, element: int) -> int:
         """The cell of one element of a committed tensor."""
         return tensor * self.rows + element
@@ -142,14 +147,14 @@ def read_layout(settings: Settings, key: ProvingKey) -> Layout:
         foreign=settings.einsum != 0,
     )
     columns = layout.instance(0) // layout.rows + 1
-    if not layout.foreign:
-        _expect("permutation columns", columns, len(key.successors))
-        _expect("selectors", len(layout.gates), len(key.selectors))
+    _expect("permutation columns", columns, len(key.successors), more=layout.foreign)
+    _expect("selectors", len(layout.gates), len(key.selectors), more=layout.foreign)
+    _expect("fixed columns", layout.selector_column, len(key.fixed), more=True)
     return layout
 
 
-def _expect(what: str, expected: int, got: int) -> None:
-    if expected != got:
+def _expect(what: str, expected: int, got: int, *, more: bool = False) -> None:
+    if got < expected or (got > expected and not more):
         raise InputError(f"{what}: {expected} expected from the settings, the key has {got}")
 
 
