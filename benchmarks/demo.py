@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -144,9 +145,7 @@ def main() -> None:
                 console.print(f"[dim]proving {claim.unit}[/]")
                 units[claim.unit] = prove_unit(model, claim, work / "keys")
             else:
-                seconds, _ = timed(
-                    lambda claim=claim: get_backend("replay").prove(model, claim, None)
-                )
+                seconds, _ = timed(partial(get_backend("replay").prove, model, claim, None))
                 console.print(f"replay {claim.unit}: {1000 * seconds:.1f} ms")
         plain = None
         if "--no-plain" not in sys.argv:

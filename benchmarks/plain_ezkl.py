@@ -42,7 +42,7 @@ def export_block(checkpoint: Path, block: int, tokens: int, folder: Path) -> Non
     gpt2 = _gpt2()
     model, _ = gpt2.load_checkpoint(checkpoint)
 
-    class Unit(torch.nn.Module):
+    class Unit(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.inner = model.transformer.h[block]

@@ -18,7 +18,7 @@ from zkllm import executing
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import canonical_json, sha256
 from zkllm.errors import BackendError, DigestMismatch, InputError, LimitExceeded
-from zkllm.exact import arithmetic, reference
+from zkllm.exact import reference
 from zkllm.exact.graph import compile_units
 from zkllm.exact.model import ExactModel, save, tensor_offsets
 from zkllm.exact.quantise import PRECISIONS, build
@@ -255,7 +255,22 @@ def test_ties_go_to_the_lowest_id(tied: Made, optimisation: Any):
     assert ids.max() < 15
     assert len(set(ids.tolist())) > 1
     assert np.array_equal(ids, reference.run_unit(tied.model, "head", x))
-    executor.device = "cuda"  # the way of a device whose arg-max promises nothing
+
+
+def test_the_arg_max_of_another_device_is_not_asked_for(tied: Made):
+    """CUDA promises nothing about ties: numpy takes the arg-max of the logits."""
+    executor = Executor(tied.model, "cpu", threads=1)
+    x = executor.run(tied.inputs[-1])[-1]
+    ids = executor.head(x)
+    session = executor._sessions["head"]
+
+    class LogitsOnly:
+        def run(self, outputs: list[str], feeds: dict[str, IntArray]) -> Any:
+            assert outputs == ["logits"]
+            return session.run(outputs, feeds)
+
+    executor.device = "cuda"
+    executor._sessions["head"] = LogitsOnly()
     assert np.array_equal(executor.head(x), ids)
 
 
@@ -462,8 +477,3 @@ def test_emulation_is_forbidden(environment: None):
     left = {name: value for name, value in os.environ.items() if name.startswith("CUBLAS_")}
     assert left == {"CUBLAS_EMULATE_DOUBLE_PRECISION": "0"}
     assert "CUBLAS_EMULATION_STRATEGY" in executing._EMULATION
-
-
-def test_the_arg_max_of_the_reference_is_used(tied: Made):
-    """-0.0 and 0.0 are equal logits: the lower id wins."""
-    assert arithmetic.arg_max(np.array([[-1.0, -0.0, 0.0]])).tolist() == [1]

@@ -128,26 +128,18 @@ def _windows(checkpoint: Checkpoint, text: str | None) -> Iterator[IntArray]:
 
 def _hidden(checkpoint: Checkpoint, ids: IntArray, blocks: int) -> list[Float32]:
     """The float32 residual stream before block 0, 1, ... and after block `blocks` - 1."""
-    weights, config = checkpoint.tensors, checkpoint.config
-
-    def w(name: str) -> Float32:
-        return np.asarray(weights[name], dtype=np.float32)
-
-    def norm(x: Float32, name: str) -> Float32:
-        centred = x - x.mean(-1, keepdims=True)
-        variance = np.square(centred).mean(-1, keepdims=True)
-        scaled = centred / np.sqrt(variance + np.float32(config.epsilon))
-        return (scaled * w(f"{name}.weight") + w(f"{name}.bias")).astype(np.float32)
+    config = checkpoint.config
 
     def affine(x: Float32, name: str) -> Float32:
-        return np.asarray(x @ w(f"{name}.weight") + w(f"{name}.bias"))
+        weight, bias = _weight(checkpoint, f"{name}.weight"), _weight(checkpoint, f"{name}.bias")
+        return np.asarray(x @ weight + bias)
 
     tokens, heads = len(ids), config.heads
-    x: Float32 = weights["wte.weight"][ids].astype(np.float32) + w("wpe.weight")[:tokens]
+    x = _weight(checkpoint, "wte.weight")[ids] + _weight(checkpoint, "wpe.weight")[:tokens]
     future = np.triu(np.full((tokens, tokens), -np.inf, dtype=np.float32), 1)
     stream = [x]
     for i in range(blocks):
-        merged = affine(norm(x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn")
+        merged = affine(_norm(checkpoint, x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn")
         q, k, v = (
             part.reshape(tokens, heads, -1).swapaxes(0, 1) for part in np.split(merged, 3, axis=-1)
         )
@@ -157,24 +149,27 @@ def _hidden(checkpoint: Checkpoint, ids: IntArray, blocks: int) -> list[Float32]
         weight = np.exp(_log_softmax(score + future))
         mixed = (weight @ v).swapaxes(0, 1).reshape(tokens, -1)
         x = x + affine(mixed, f"h.{i}.attn.c_proj")
-        hidden = affine(norm(x, f"h.{i}.ln_2"), f"h.{i}.mlp.c_fc")
+        hidden = affine(_norm(checkpoint, x, f"h.{i}.ln_2"), f"h.{i}.mlp.c_fc")
         x = x + affine(_activate(hidden, config.activation), f"h.{i}.mlp.c_proj")
         stream.append(x)
     return stream
 
 
 def _logits(checkpoint: Checkpoint, x: Float32) -> Float32:
-    weights = checkpoint.tensors
+    head = _weight(checkpoint, "lm_head.weight")
+    return np.asarray(_norm(checkpoint, x, "ln_f") @ head.T)
+
+
+def _weight(checkpoint: Checkpoint, name: str) -> Float32:
+    return np.asarray(checkpoint.tensors[name], dtype=np.float32)
+
+
+def _norm(checkpoint: Checkpoint, x: Float32, name: str) -> Float32:
     centred = x - x.mean(-1, keepdims=True)
     variance = np.square(centred).mean(-1, keepdims=True)
     scaled = centred / np.sqrt(variance + np.float32(checkpoint.config.epsilon))
-    normalised = scaled * weights["ln_f.weight"].astype(np.float32) + weights["ln_f.bias"].astype(
-        np.float32
-    )
-    return np.asarray(
-        normalised.astype(np.float32) @ weights["lm_head.weight"].astype(np.float32).T,
-        dtype=np.float32,
-    )
+    gamma, beta = _weight(checkpoint, f"{name}.weight"), _weight(checkpoint, f"{name}.bias")
+    return np.asarray(scaled * gamma + beta)
 
 
 def _activate(x: Float32, activation: str) -> Float32:

@@ -243,17 +243,15 @@ class HeadShape:
     """Of |s|."""
 
 
-def head(shape: HeadShape, recipe: Recipe) -> Circuit:
-    """One head with q, k, v as public inputs and o as a public output, all [T, 1, d_head]."""
+def head(shape: HeadShape, recipe: Recipe, output: IntArray) -> Circuit:
+    """One head with q, k, v as public inputs and o == `output` demanded, all [T, 1, d_head]."""
     table = tables.exp_ezkl(recipe.exp_scale, recipe.window.high, recipe.window.logrows)
     circuit = Circuit(recipe.window, int(table[0]))
     size = (shape.tokens, 1, shape.width)
-    query, key, value, output = (
-        circuit.public_input(name, size, shape.bound) for name in ("q", "k", "v", "output")
-    )
+    query, key, value = (circuit.public_input(name, size, shape.bound) for name in "qkv")
     mixed = heads_of_attention(
         circuit, query, key, value, shift=shape.shift, score=shape.score, bound=shape.bound
     )
-    circuit.demand("output", mixed - output)
+    circuit.demand("output", mixed, output)
     circuit.check_no_wrap()
     return circuit

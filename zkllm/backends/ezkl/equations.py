@@ -116,6 +116,14 @@ class Equation:
     demanded: Integers
 
 
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Every value of `expression` lies in the window of the lookups."""
+
+    name: str
+    expression: Expression
+
+
 class Values:
     """The values of the expressions of one circuit."""
 
@@ -146,8 +154,8 @@ class Circuit:
     """Twice each of `public`: outputs of the circuit, which the verifier compares."""
     hints: list[Expression] = field(default_factory=list)
     equations: list[Equation] = field(default_factory=list)
-    checks: list[Expression] = field(default_factory=list)
-    """Every value of these lies in the window, besides every hint."""
+    checks: list[Range] = field(default_factory=list)
+    """Besides those of all hints."""
     _fills: dict[int, Fill] = field(default_factory=dict)
 
     @property
@@ -161,9 +169,9 @@ class Circuit:
         return sum(math.prod(node.shape) for node in self.inputs)
 
     @property
-    def looked_up(self) -> list[Expression]:
-        """Everything whose range is checked. EXP's arguments are hints, and among them too."""
-        return [*self.hints, *self.checks]
+    def ranges(self) -> list[Range]:
+        """All range checks: of every hint, EXP's arguments among them, and of `checks`."""
+        return [*(Range(hint.detail, hint) for hint in self.hints), *self.checks]
 
     # Expressions
 
@@ -258,9 +266,9 @@ class Circuit:
 
     # Demands
 
-    def in_window(self, expression: Expression) -> None:
+    def in_window(self, name: str, expression: Expression) -> None:
         """Demand that every value lies in the window of the lookups."""
-        self.checks.append(expression)
+        self.checks.append(Range(name, expression))
 
     def demand(self, name: str, expression: Expression, value: int | IntArray = 0) -> None:
         """Demand expression == value, element by element."""
@@ -270,7 +278,7 @@ class Circuit:
     def at_least(self, name: str, expression: Expression, bound: int, span: int) -> None:
         """Demand expression >= bound, for one that an honest prover finds within `span` of it."""
         if self.window.limbs(span) == 1:
-            self.in_window(expression + (self.window.low - bound))
+            self.in_window(name, expression + (self.window.low - bound))
             return
         gap, offset = self.digits(name, expression.shape, span, lambda v: v[expression] - bound)
         self.demand(name, expression - gap, bound + offset)
@@ -278,7 +286,7 @@ class Circuit:
     def at_most(self, name: str, expression: Expression, bound: int, span: int) -> None:
         """Demand expression <= bound, for one that an honest prover finds within `span` of it."""
         if self.window.limbs(span) == 1:
-            self.in_window(expression + (self.window.high - bound))
+            self.in_window(name, expression + (self.window.high - bound))
             return
         gap, offset = self.digits(name, expression.shape, span, lambda v: bound - v[expression])
         self.demand(name, expression + gap, bound - offset)
@@ -313,10 +321,11 @@ class Circuit:
         half = divisor // 2
         rest = scaled - quotient * (factor * divisor)  # factor·(r - half)
         if self.window.step(divisor):
-            self.in_window(rest + factor * (half + self.window.first_multiple(factor)))
+            offset = factor * (half + self.window.first_multiple(factor))
+            self.in_window(f"{name}.remainder", rest + offset)
             return
-        self.at_least(f"{name}.remainder", rest, -half, divisor - 1)
-        self.at_most(f"{name}.remainder", rest, divisor - 1 - half, divisor - 1)
+        self.at_least(f"{name}.remainder.low", rest, -half, divisor - 1)
+        self.at_most(f"{name}.remainder.high", rest, divisor - 1 - half, divisor - 1)
 
     def quotient_by(
         self, name: str, numerator: Expression, divisor: Expression, limit: int, bound: int
@@ -338,9 +347,9 @@ class Circuit:
         )
         # r + low: constants are cheap where they meet the few divisors and not every element.
         rest = numerator + (half + low) - quotient * divisor
-        self.at_least(f"{name}.remainder", rest, low, limit - 1)
+        self.at_least(f"{name}.remainder.low", rest, low, limit - 1)
         last = divisor + (low - 1 - high)  # divisor - 1 + low, less high
-        self.at_most(f"{name}.remainder", rest - last, high, limit - 1)
+        self.at_most(f"{name}.remainder.high", rest - last, high, limit - 1)
         return quotient
 
     # The readings
@@ -352,7 +361,7 @@ class Circuit:
         and one more to add its result up.
         """
         inputs = self.size
-        checks = 3 * sum(math.prod(node.shape) for node in self.looked_up)
+        checks = 3 * sum(math.prod(check.expression.shape) for check in self.ranges)
         outputs = sum(math.prod(node.shape) for node in self.exposed)
         outputs += sum(math.prod(equation.expression.shape) for equation in self.equations)
         return inputs + checks + outputs + sum(_cells(node) for node in self.expressions)
@@ -391,27 +400,33 @@ class Circuit:
             return integers(public[node.detail])
 
         values = self.evaluate(supply, exp, None)
-        self.check_satisfied(values)
+        for message in self.violations(values).values():
+            raise ConstraintViolation(message, hint="the trace is not a run of this model")
         return values
 
-    def check_satisfied(self, values: Values) -> None:
-        """Raises `ConstraintViolation` that names the first equation or range that fails."""
+    def violations(self, values: Values) -> dict[str, str]:
+        """What is wrong with `values`: one line for each equation or range that does not hold."""
+        found: dict[str, str] = {}
         for equation in self.equations:
-            wrong = np.argwhere(values[equation.expression] != equation.demanded)
+            sides = (values[equation.expression] - equation.demanded) % FIELD
+            wrong = np.argwhere(sides != 0)
             if len(wrong):
                 place = tuple(int(i) for i in wrong[0])
-                raise ConstraintViolation(
+                found[equation.name] = (
                     f"{equation.name}{list(place)}: expected {equation.demanded[place]}, "
-                    f"got {values[equation.expression][place]}",
-                    hint="the trace is not a run of this model",
+                    f"got {values[equation.expression][place]}"
                 )
-        for node in self.looked_up:
-            low, high = values[node].min(), values[node].max()
-            if low not in self.window or high not in self.window:
-                raise ConstraintViolation(
-                    f"{node.detail or 'a range check'}: expected values from {self.window.low} to "
-                    f"{self.window.high}, got {low} to {high}"
+        low, high = self.window.low, self.window.high
+        for check in self.ranges:
+            above = (values[check.expression] - low) % FIELD
+            wrong = np.argwhere(above >= self.window.size)
+            if len(wrong):
+                place = tuple(int(i) for i in wrong[0])
+                found[check.name] = (
+                    f"{check.name}{list(place)}: expected {low} to {high}, "
+                    f"got {values[check.expression][place]}"
                 )
+        return found
 
     def check_no_wrap(self) -> None:
         """Raises `BackendError` unless every equation modulo the field is one over the integers.
@@ -424,8 +439,8 @@ class Circuit:
         for equation in self.equations:
             largest = max((abs(int(v)) for v in equation.demanded.ravel()), default=0)
             self._check_sides(equation.name, equation.expression, largest)
-        for node in self.checks:
-            self._check_sides("a range check", node, self.window.magnitude)
+        for check in self.checks:
+            self._check_sides(check.name, check.expression, self.window.magnitude)
 
     def _check_sides(self, name: str, node: Expression, demanded: int) -> None:
         if demanded == 0 and node.operation in ("mul", "product", "concat"):
@@ -467,7 +482,7 @@ class Circuit:
         arguments = [n.operands[0] for n in self.expressions if n.operation == "exp"]
         lookups = {
             EXP: _flat([values[node] for node in arguments]),
-            RANGE: _flat([values[node] for node in self.looked_up]),
+            RANGE: _flat([values[check.expression] for check in self.ranges]),
         }
         zero = sum(table(RANGE, argument) for argument in lookups[RANGE]) % modulus
         known = _flat([values[node] for node in self.exposed])

@@ -155,8 +155,8 @@ class _Graph:
         if self._circuit.window.high >= 1 << self._label:
             raise BackendError(f"expected a window below 2^{self._label}")
         flat = []
-        for node in self._circuit.looked_up:
-            name = self._at(node, self._label)
+        for check in self._circuit.ranges:
+            name = self._at(check.expression, self._label)
             flat.append(self._node("Reshape", name, self._indices([-1])))
         zeros = self._node("Acosh", self._node("Concat", *flat, axis=0))
         return self._node("ReduceSum", zeros, self._indices([0]), keepdims=1)

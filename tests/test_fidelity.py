@@ -1,0 +1,80 @@
+"""The fidelity report: its float32 twin is the torch model, and its figures move as they should."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.models.test_demo_model import gpt2
+from zkllm import fidelity
+from zkllm.checkpoints import Checkpoint
+from zkllm.exact.model import ExactModel
+from zkllm.exact.quantise import PRECISIONS, build, logit_fraction
+
+
+def measured(
+    model: ExactModel, folder: Path, precision: str, text: str | None
+) -> fidelity.Fidelity:
+    checkpoint = Checkpoint.from_folder(folder)
+    fraction = logit_fraction(checkpoint, PRECISIONS[precision])
+    return fidelity.measure(model, checkpoint, text, "test", logit_fraction=fraction)
+
+
+def test_the_float32_twin_is_the_torch_model(demo_folder: Path) -> None:
+    torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
+    module, _ = gpt2.load_checkpoint(demo_folder)
+    checkpoint = Checkpoint.from_folder(demo_folder)
+    ids = np.array([1, 2, 10, 3, 4, 11])
+    hidden = fidelity._hidden(checkpoint, ids, checkpoint.config.blocks)
+    with torch.no_grad():
+        expected = module(torch.tensor(ids[None]))[0].numpy()
+    assert np.abs(fidelity._logits(checkpoint, hidden[-1]) - expected).max() < 1e-4
+
+
+def test_demo_is_faithful(demo_model: ExactModel, demo_folder: Path) -> None:
+    text = (demo_folder / "sample.txt").read_text()
+    f = measured(demo_model, demo_folder, "ezkl", text)
+    assert f.positions > 300
+    assert f.agreement is not None
+    assert f.agreement > 0.98
+    assert f.divergence is not None
+    assert 0 <= f.divergence < 0.01
+
+
+def test_wide_is_closer_than_ezkl(demo_folder: Path, demo_model: ExactModel) -> None:
+    checkpoint = Checkpoint.from_folder(demo_folder)
+    specification, tensors = build(checkpoint, PRECISIONS["wide"])
+    wide = ExactModel.in_memory(specification, tensors)
+    text = "12+34=46\n" * 5
+    coarse = measured(demo_model, demo_folder, "ezkl", text)
+    fine = measured(wide, demo_folder, "wide", text)
+    assert fine.relative_error < coarse.relative_error / 4
+
+
+def test_a_wrong_model_shows(demo_folder: Path, demo_model: ExactModel) -> None:
+    tensors = {name: demo_model.tensor(name) for name in demo_model.specification.tensors}
+    name = "mlp[1].project.weight"
+    wrong = ExactModel.in_memory(
+        demo_model.specification, tensors | {name: np.zeros_like(tensors[name])}
+    )
+    f = measured(wrong, demo_folder, "ezkl", "12+34=46\n")
+    assert f.relative_error > 0.05
+
+
+def test_random_tokens_are_the_same_each_time(demo_folder: Path, demo_model: ExactModel) -> None:
+    first = measured(demo_model, demo_folder, "ezkl", None)
+    assert first == measured(demo_model, demo_folder, "ezkl", None)
+    assert first.positions == 16
+
+
+def test_fragments_have_a_relative_error_only(demo_folder: Path) -> None:
+    checkpoint = Checkpoint.from_folder(demo_folder)
+    specification, tensors = build(checkpoint, PRECISIONS["ezkl"], (1, 2))
+    model = ExactModel.in_memory(specification, tensors)
+    f = fidelity.measure(model, checkpoint, "12+34=46\n", "test")
+    assert f.agreement is None
+    assert 0 < f.relative_error < 0.1
+    assert replace(f, agreement=1.0).to_json()["agreement"] == 1.0
