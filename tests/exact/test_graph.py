@@ -595,6 +595,15 @@ def test_inputs_and_outputs_are_int64_with_symbolic_tokens(compiled: ExactModel)
         assert all(node.name == node.output[0] for node in proto.node)
 
 
+def test_constants_are_integers_or_powers_of_two(compiled: ExactModel):
+    """Others could be so near to 1 that an optimiser takes them for 1."""
+    for data in read_compiled(compiled).values():
+        for tensor in onnx.load_model_from_string(data).graph.initializer:
+            if tensor.data_type == TensorProto.DOUBLE:
+                value = float(numpy_helper.to_array(tensor))
+                assert value.is_integer() or math.frexp(value)[0] == 0.5, tensor.name
+
+
 def test_an_edited_graph_is_refused(compiled: ExactModel):
     path = folder_of(compiled) / "mlp.1.onnx"
     path.write_bytes(path.read_bytes().replace(b"gelu/positive", b"gelu/negative"))

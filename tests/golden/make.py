@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from zkllm import bundle as container
+from zkllm.backends.ezkl.backend import VERIFYING
 from zkllm.bundle import VERSION
 from zkllm.demonstrating import NEW_TOKENS, PROMPT, TOKENS, forge
 from zkllm.exact.model import ExactModel
@@ -63,16 +64,11 @@ def main() -> None:
 
 
 def _copy_verifier_keys(keys: Path, target: Path) -> None:
-    """vk, settings and reduced SRS: what the policy pins, and nothing else."""
-    folder = keys / unit_file_name(UNIT)
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.stat().st_size < 1 << 20 and path.name not in _PROVER_ONLY:
-            copy = target / path.relative_to(keys)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copy)
-
-
-_PROVER_ONLY = ("pk.key", "model.compiled", "network.onnx")
+    """What the policy pins, and nothing else."""
+    folder = unit_file_name(UNIT)
+    (target / folder).mkdir(parents=True)
+    for name in VERIFYING:
+        shutil.copy(keys / folder / name, target / folder / name)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,8 @@ class Builder:
         return name
 
     def _constant(self, value: int | float | Sequence[int], dtype: str = "float64") -> str:
+        # Integers and powers of two only. ONNX Runtime's optimiser drops a multiplication by a
+        # constant that is 1 in float32, such as 1 - 2^-40: between these there is none.
         name = f"constant/{dtype}/{value}"
         array = np.array(value, dtype=dtype)
         self._initialisers[name] = onnx.numpy_helper.from_array(array, name)

@@ -191,9 +191,7 @@ class EzklBackend:
             },
         )
 
-    def audit(
-        self, model: ExactModel, unit: str, keys: Path, progress: Progress = silent
-    ) -> str:
+    def audit(self, model: ExactModel, unit: str, keys: Path, progress: Progress = silent) -> str:
         """Rebuild the constraints from the proving key and compare them with the equations.
 
         Returns a line of figures. Raises `UntrustedMaterial` if they differ.
@@ -328,9 +326,7 @@ def _check_claim(specification: Specification, claim: Claim) -> None:
             raise StatementMismatch(f"{claim.unit}: {name}: an integer is beyond ±{bound}")
 
 
-def _check_settings(
-    unit: str, data: bytes, built: Circuit, chosen: Recipe, instances: int
-) -> None:
+def _check_settings(unit: str, data: bytes, built: Circuit, chosen: Recipe, instances: int) -> None:
     """(3): raises `UntrustedMaterial` unless these are the settings of the recipe."""
     try:
         settings = read_settings(data)

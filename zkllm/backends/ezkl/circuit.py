@@ -17,6 +17,7 @@ from zkllm.backends.ezkl.equations import (
     Integers,
     Lookup,
     Values,
+    each,
     integers,
     round_div,
 )
@@ -75,11 +76,10 @@ def attention(
     x = circuit.public_input("x", (tokens, width), bound)
     output = circuit.public_input("output", (tokens, width), layers.output)
     normalised = _layer_norm(circuit, x, layers.norm)
+    named = {"query": layers.query, "key": layers.key, "value": layers.value}
     query, key, value = (
         _linear(circuit, name, normalised, layer, tensors).reshape(tokens, heads, width // heads)
-        for name, layer in (
-            ("query", layers.query), ("key", layers.key), ("value", layers.value),
-        )  # fmt: skip
+        for name, layer in named.items()
     )
     mixed = heads_of_attention(
         circuit,
@@ -123,20 +123,14 @@ def _layer_norm(circuit: Circuit, x: Expression, norm: Norm) -> Expression:
         (tokens,),
         0,
         largest,
-        lambda values: _element_wise(math.isqrt, values[variance]),
+        lambda values: each(math.isqrt, values[variance]),
     )
     # root = isqrt(V): V - root² >= 0 and 2·root - (V - root²) >= 0
     above = root * root - variance
     circuit.at_most("root.square", above, 0, 2 * largest)
     circuit.at_most("root.next", variance - root * root - root * 2, 0, 2 * largest)
     sigma = (root + 1).reshape(tokens, 1)
-    return circuit.quotient_by(
-        "normalised", centred * norm.gain, sigma, largest + 1, norm.output
-    )
-
-
-def _element_wise(function: Callable[[int], int], values: Integers) -> Integers:
-    return np.frompyfunc(function, 1, 1)(values)  # type: ignore[no-any-return]
+    return circuit.quotient_by("normalised", centred * norm.gain, sigma, largest + 1, norm.output)
 
 
 def _affine(
@@ -146,9 +140,9 @@ def _affine(
     weight, bias = tensors(layer.weight), tensors(layer.bias)
 
     def scaled(factor: int) -> Expression:
-        matrix = circuit.constant(integers(weight) * factor)
-        product = circuit.einsum("tn,nm->tm", x, matrix)
-        return product + integers(bias) * factor
+        product = circuit.einsum("tn,nm->tm", x, circuit.constant(integers(weight) * factor))
+        constants: Integers = integers(bias) * factor
+        return product + constants
 
     return scaled
 
@@ -196,8 +190,7 @@ def heads_of_attention(
     argument = circuit.hint(
         "argument",
         products.shape,
-        lambda values: window.high
-        - np.minimum(values[maximum][row_of] - scores(values), cap),
+        lambda values: window.high - np.minimum(values[maximum][row_of] - scores(values), cap),
     )
     exponential = circuit.exp(argument)
     below = argument - window.high  # -u
@@ -222,9 +215,7 @@ def heads_of_attention(
         weights = exponential.gather(row)
         totals.append(weights.sum().reshape(1, heads, 1))
         seen = value.gather(range(len(row)))
-        sums.append(
-            circuit.einsum("jh,jhd->hd", weights, seen).reshape(1, heads, value.shape[2])
-        )
+        sums.append(circuit.einsum("jh,jhd->hd", weights, seen).reshape(1, heads, value.shape[2]))
     return circuit.quotient_by(
         "mixed", circuit.concat(sums), circuit.concat(totals), tokens * circuit.exp_bound, bound
     )

@@ -248,10 +248,11 @@ class Circuit:
         """
         base, low = self.window.size, self.window.low
         count = self.window.limbs(limit)
-        limbs = [
-            self.hint(f"{name}.{i}", shape, lambda v, i=i: fill(v) // base**i % base + low)
-            for i in range(count)
-        ]
+
+        def digit(place: int) -> Fill:
+            return lambda values: fill(values) // base**place % base + low
+
+        limbs = [self.hint(f"{name}.{i}", shape, digit(i)) for i in range(count)]
         raw = limbs.pop()
         while limbs:
             raw = raw * base + limbs.pop()
@@ -380,7 +381,7 @@ class Circuit:
             if node.operation == "input":
                 value = inputs(node, values)
             elif node.operation == "exp":
-                value = np.frompyfunc(exp, 1, 1)(operands[0])
+                value = each(exp, operands[0])
             else:
                 value = _APPLY[node.operation](node, *operands)
             array = np.asarray(value, dtype=object)
@@ -455,8 +456,8 @@ class Circuit:
     def demanded(self, public: Mapping[str, IntArray]) -> list[int]:
         """Every public output of the circuit, in the order of the graph.
 
-        First twice the public integers, then the sum of the results of the range checks, which is zero
-        because their table is, then what the equations demand.
+        First twice the public integers, then the sum of the results of the range checks, which is
+        zero because their table is, then what the equations demand.
         """
         known = [2 * integers(public[node.detail]) for node in self.public]
         demands = [equation.demanded for equation in self.equations]
@@ -525,7 +526,12 @@ def _flat(parts: Sequence[Integers]) -> list[int]:
 
 def round_div(n: Integers, d: Integers | int) -> Integers:
     """`arithmetic.round_div` on Python integers."""
-    return (n + d // 2) // d
+    return integers((n + d // 2) // d)
+
+
+def each(function: Callable[[int], int], values: Integers) -> Integers:
+    """`function` of every element."""
+    return integers(np.frompyfunc(function, 1, 1)(values))
 
 
 _APPLY: Mapping[str, Callable[..., Integers]] = {

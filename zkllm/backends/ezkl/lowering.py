@@ -31,7 +31,8 @@ _BINARY = {"add": "Add", "sub": "Sub", "mul": "Mul"}
 def to_onnx(circuit: Circuit, label: int) -> bytes:
     """The graph of `circuit`; `label` is the scale of its tables.
 
-    Its one input is `Circuit.flat_inputs`, its outputs are the values of `Circuit.demanded`, in order.
+    Its one input is `Circuit.flat_inputs`, its outputs are the values of `Circuit.demanded`, both
+    in their order.
     """
     return _Graph(circuit, label).build()
 
@@ -60,12 +61,8 @@ class _Graph:
         for equation in self._circuit.equations:
             node = equation.expression
             self._output(self._names[node.index], node.shape)
-        inputs = [
-            helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, (self._circuit.size,))
-        ]
-        graph = helper.make_graph(
-            self._nodes, "circuit", inputs, self._outputs, self._initializers
-        )
+        inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, (self._circuit.size,))]
+        graph = helper.make_graph(self._nodes, "circuit", inputs, self._outputs, self._initializers)
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION
         )
@@ -186,9 +183,7 @@ class _Graph:
         if constant is None:
             raise BackendError(f"a constant is used too often with tensors of shape {list(shape)}")
         viewed = self._node("Reshape", name, self._indices(target))
-        return self._node(
-            "Reshape", self._node(operator, viewed, constant), self._indices(shape)
-        )
+        return self._node("Reshape", self._node(operator, viewed, constant), self._indices(shape))
 
     def _distinct(self, array: FloatArray, target: tuple[int, ...]) -> str | None:
         """An initializer with `array` in an unused shape between its own and `target`."""

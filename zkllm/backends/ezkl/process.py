@@ -60,11 +60,11 @@ def call(
 ) -> Result:
     """Run one operation of `worker.OPERATIONS` with its keyword `arguments`; files are `Path`s.
 
-    At most `seconds` of wall-clock time and `memory` bytes of resident memory are granted; the
-    child leads its own process group, with a scrubbed environment and a private home that is removed
-    afterwards, and it is killed with all it started whenever this function is left. A proof that
-    ezkl refuses is the value False. Raises `BackendError` for everything else that goes wrong:
-    an error or a panic inside ezkl, a limit, a signal, an answer that is none.
+    At most `seconds` of wall-clock time and `memory` bytes of resident memory are granted. The
+    child leads its own process group, has a scrubbed environment and a private home that is
+    removed afterwards, and is killed with all it started whenever this function is left. A proof
+    that ezkl refuses is the value False. Raises `BackendError` for everything else that goes
+    wrong: an error or a panic inside ezkl, a limit, a signal, an answer that is none.
     """
     start = time.monotonic()
     progress(f"ezkl {operation}")

@@ -128,4 +128,3 @@ def load(unit: str) -> Recipe:
         memory=data["limits"]["memory_mib"] << 20,
         seconds=float(data["limits"]["seconds"]),
     )
-

@@ -154,9 +154,7 @@ def reduce(file: Path) -> bytes:
         tail = source.read(_TAIL)
     # For two rows the Lagrange basis is L0 = (1 + s)/2, L1 = (1 - s)/2.
     one, secret = _decode(points[:_POINT], file), _decode(points[_POINT:], file)
-    lagrange = [
-        _multiply(_add(one, point), _HALF) for point in (secret, (secret[0], -secret[1]))
-    ]
+    lagrange = [_multiply(_add(one, point), _HALF) for point in (secret, (secret[0], -secret[1]))]
     return _COUNT.pack(1) + points + b"".join(map(_encode, lagrange)) + tail
 
 
@@ -183,18 +181,14 @@ _Point = tuple[int, int]
 
 def _decode(data: bytes, file: Path) -> _Point:
     inverse = pow(_MONTGOMERY, -1, _BASE_FIELD)
-    x, y = (
-        int.from_bytes(data[i : i + 32], "little") * inverse % _BASE_FIELD for i in (0, 32)
-    )
+    x, y = (int.from_bytes(data[i : i + 32], "little") * inverse % _BASE_FIELD for i in (0, 32))
     if (y * y - x * x * x - 3) % _BASE_FIELD:
         raise InvalidBundle(f"{file}: not an SRS: a point is not on the curve")
     return x, y
 
 
 def _encode(point: _Point) -> bytes:
-    return b"".join(
-        (value * _MONTGOMERY % _BASE_FIELD).to_bytes(32, "little") for value in point
-    )
+    return b"".join((value * _MONTGOMERY % _BASE_FIELD).to_bytes(32, "little") for value in point)
 
 
 def _add(a: _Point, b: _Point) -> _Point:
