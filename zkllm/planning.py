@@ -50,7 +50,7 @@ class Plan:
 
 def plan(
     specification: Specification,
-    backend: BackendName,
+    backends: BackendName | Sequence[BackendName],
     tokens: int,
     units: Sequence[str] = (),
 ) -> Plan:
@@ -58,13 +58,13 @@ def plan(
     context = specification.architecture.context
     if not 1 <= tokens <= context:
         raise InputError(f"tokens: expected 1 to {context}, got {tokens}")
-    backends = assign(specification, backend, units)
+    assignment = assign(specification, backends, units)
     return Plan(
         tokens=tokens,
-        backends=backends,
+        backends=assignment,
         estimates={
             unit: get_backend(name).estimate(specification, unit, tokens)
-            for unit, name in backends.items()
+            for unit, name in assignment.items()
         },
         boundary_bytes=sum(kind.nbytes for kind in boundary_types(specification, tokens)),
         memory_available=memory_available(),

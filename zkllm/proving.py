@@ -25,32 +25,43 @@ Advance = Callable[[str, BackendName, bool], None]
 
 
 def assign(
-    specification: Specification, backend: BackendName, units: Sequence[str] = ()
+    specification: Specification,
+    backends: BackendName | Sequence[BackendName],
+    units: Sequence[str] = (),
 ) -> dict[str, BackendName]:
-    """Which backend proves which unit: `backend` where it can and is asked to, else `replay`.
+    """Which backend proves which unit: the first of `backends` that can, else `replay`.
 
-    Raises `InputError` for a unit that the model does not have or that the backend cannot prove.
+    With `units`, only these are proved and all others replayed. Raises `InputError` for a unit
+    that the model does not have or that none of the backends can prove.
     """
     names = list(specification.units())
-    prover = get_backend(backend)
+    preferred = [backends] if isinstance(backends, str) else list(backends)
+    assignment: dict[str, BackendName] = dict.fromkeys(names, "replay")
     for unit in units:
         if unit not in names:
             raise InputError(f"unit: expected one of {', '.join(names)}, got {unit!r}")
-        if reason := prover.unsupported(specification, unit):
-            raise InputError(f"unit: {backend} cannot prove {unit}: {reason}")
-    chosen = units or [unit for unit in names if not prover.unsupported(specification, unit)]
-    if not chosen:
+    proved = 0
+    for unit in units or names:
+        reasons = {name: get_backend(name).unsupported(specification, unit) for name in preferred}
+        able = [name for name, reason in reasons.items() if not reason]
+        if able:
+            assignment[unit] = able[0]
+            proved += 1
+        elif units:
+            name, reason = next(iter(reasons.items()))
+            raise InputError(f"unit: {name} cannot prove {unit}: {reason}")
+    if not proved:
         raise InputError(
-            f"{backend} can prove no unit of this model",
+            f"{', '.join(preferred)} can prove no unit of this model",
             hint="ezkl needs a model that was exported with --preset ezkl",
         )
-    return {unit: backend if unit in chosen else "replay" for unit in names}
+    return assignment
 
 
 def prove(
     trace: Path | Bundle,
     model: ExactModel | Path,
-    assignment: Mapping[str, BackendName] | BackendName,
+    assignment: Mapping[str, BackendName] | BackendName | Sequence[BackendName],
     output: Path,
     *,
     keys: Path | None = None,
@@ -68,7 +79,7 @@ def prove(
     if isinstance(model, Path):
         model = ExactModel.from_folder(model)
     specification = model.specification
-    if isinstance(assignment, str):
+    if not isinstance(assignment, Mapping):
         assignment = assign(specification, assignment)
     if not is_nonce(nonce):
         raise InputError(f"nonce: expected at most {MAX_NONCE} printable ASCII characters")

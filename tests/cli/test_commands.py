@@ -224,7 +224,7 @@ def test_nothing_is_overwritten_unasked(work: Path) -> None:
         (["policy", "init", "{none}"], 4, "found no spec.json"),
         (["policy", "init", "{model}", "--keys", "{none}"], 4, "expected keys of this model"),
         (["nonsense"], 2, "No such command"),
-        (["plan", "{model}", "--tokens", "8", "--unit", "head"], 4, "cannot prove head"),
+        (["plan", "{model}", "--backend", "ezkl", "--unit", "head"], 4, "cannot prove head"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from zkllm.bundle import BackendName
 
 
+AVAILABLE: tuple[BackendName, ...] = ("replay", "ezkl")
+"""The backends of this release."""
+
+
 def get_backend(name: BackendName) -> Backend:
     """The backend `name`, imported when asked for: most runs need one of them only."""
     if name == "replay":

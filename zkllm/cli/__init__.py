@@ -67,7 +67,7 @@ def main() -> None:
     from zkllm import output
 
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        sys.exit(cli.main(prog_name="zkllm", standalone_mode=False) or 0)
     except click.ClickException as failure:
         failure.show()
         sys.exit(failure.exit_code)

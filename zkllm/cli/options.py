@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+from zkllm.backends import AVAILABLE
 
 PATH = click.Path(path_type=Path)
 
@@ -32,15 +33,21 @@ model = click.option(
 )
 
 
-def backend(default: str | None = None) -> Callable[[Any], Any]:
-    """`--backend`, required unless there is a default."""
-    return click.option(
-        "--backend",
-        type=click.Choice(["replay", "ezkl"]),
-        required=default is None,
-        default=default,
-        help="Proves every unit that it can; the rest is replayed.",
-    )
+backend = click.option(
+    "--backend",
+    type=click.Choice(AVAILABLE),
+    required=True,
+    help="Makes keys for every unit that it can prove.",
+)
+backends = click.option(
+    "--backend",
+    "backends",
+    type=click.Choice(AVAILABLE),
+    required=True,
+    multiple=True,
+    help="Proves every unit that it can; may be repeated, the first that can wins; "
+    "the rest is replayed.",
+)
 
 
 class BlockRange(click.ParamType):  # type: ignore[type-arg]

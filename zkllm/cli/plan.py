@@ -15,11 +15,15 @@ from zkllm.cli import options
 @click.command("plan")
 @click.argument("model", type=options.PATH)
 @click.option("--tokens", type=int, default=8, show_default=True, help="T, positions of a run.")
-@options.backend("ezkl")
+@options.backends
 @options.units
 @options.as_json
 def command(
-    model: Path, tokens: int, backend: BackendName, units: tuple[str, ...], as_json: bool
+    model: Path,
+    tokens: int,
+    backends: tuple[BackendName, ...],
+    units: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Say what setup, prove and verify will cost, before anything is spent.
 
@@ -32,7 +36,7 @@ def command(
     from zkllm.exact.model import ExactModel
 
     specification = ExactModel.from_folder(model).specification
-    result = planning.plan(specification, backend, tokens, units)
+    result = planning.plan(specification, backends, tokens, units)
     if as_json:
         output.emit_json(asdict(result) | {"problem": result.problem})
     else:

@@ -14,7 +14,7 @@ from zkllm.cli import options
 @click.command("prove")
 @click.argument("trace", type=options.PATH)
 @options.model
-@options.backend()
+@options.backends
 @options.units
 @options.keys
 @click.option("--nonce", default="", help="Repeat the client's nonce in the statement.")
@@ -24,7 +24,7 @@ from zkllm.cli import options
 def command(
     trace: Path,
     model: Path,
-    backend: BackendName,
+    backends: tuple[BackendName, ...],
     units: tuple[str, ...],
     keys: Path | None,
     nonce: str,
@@ -44,7 +44,7 @@ def command(
     from zkllm.exact.model import ExactModel
 
     exact = ExactModel.from_folder(model)
-    assignment = proving.assign(exact.specification, backend, units)
+    assignment = proving.assign(exact.specification, backends, units)
     with output.unit_progress(len(assignment)) as bar:
         report = proving.prove(
             trace,

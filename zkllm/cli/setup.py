@@ -13,7 +13,7 @@ from zkllm.cli import options
 
 @click.command("setup")
 @click.argument("model", type=options.PATH)
-@options.backend()
+@options.backend
 @options.units
 @click.option("--tokens", type=int, default=8, show_default=True, help="T, fixed by the circuit.")
 @click.option(

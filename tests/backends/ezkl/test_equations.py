@@ -12,7 +12,7 @@ from zkllm.backends.ezkl.recipe import FIELD, Window
 from zkllm.errors import BackendError, ConstraintViolation, UnsupportedModel
 from zkllm.exact import arithmetic
 from zkllm.exact.tables import exp_ezkl
-from zkllm.tensors import magnitude_type, tensor_digest
+from zkllm.tensors import IntArray, magnitude_type, tensor_digest
 
 WINDOW = Window(6, 4)
 
@@ -281,18 +281,23 @@ def test_every_operation_is_lowered(tmp_path_factory: pytest.TempPathFactory) ->
     weights = circuit.constant(integers([[1, -2], [3, 4], [-5, 6]]))
     circuit.demand("matmul", circuit.einsum("ab,bc->ac", x, weights))
     circuit.demand("folds", exponential.sum() + hint.sum() * 1 + x.product())
-    for _ in range(12):  # equal constants must not be merged
-        circuit.demand("again", x * 5 + (-77))
+    y = circuit.public_input("y", (8,), 1000)
+    for _ in range(6):  # equal constants must not be merged
+        circuit.demand("again", y * 5 + (-77))
     circuit.in_window("range", hint * 2)
-    public = {"x": np.array([[4, -5, 6], [-7, 8, 12]])}
+    public = {"x": np.array([[4, -5, 6], [-7, 8, 12]]), "y": np.arange(8)}
     values = forge(circuit, public, table_lookup(chosen), {})
     compiled = Compiled.of(circuit, chosen, tmp_path_factory.mktemp("operations"))
     assert compiled.settings["required_range_checks"] == []
     assert compiled.settings["einsum_params"]["total_einsum_col_size"] == 0
     sides = [int(v) for e in circuit.equations for v in values[e.expression].ravel()]
     flat = circuit.flat_inputs(values)
-    assert compiled.outputs(flat) == [*(2 * public["x"]).ravel().tolist(), 0, *sides]
+    assert compiled.outputs(flat) == [*_twice(public), 0, *sides]
     assert compiled.accepts(flat)
+
+
+def _twice(public: dict[str, IntArray]) -> list[int]:
+    return [2 * int(value) for tensor in public.values() for value in tensor.ravel()]
 
 
 def test_a_constant_that_cannot_be_told_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
