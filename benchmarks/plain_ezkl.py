@@ -24,7 +24,8 @@ SCALE = 7
 """Fraction bits of ezkl's own quantisation; more would cost still more rows."""
 
 
-def _gpt2() -> ModuleType:
+def gpt2_module() -> ModuleType:
+    """models/gpt2.py, which belongs to no package."""
     path = Path(__file__).resolve().parents[1] / "models" / "gpt2.py"
     spec = importlib.util.spec_from_file_location("gpt2", path)
     if spec is None or spec.loader is None:
@@ -39,7 +40,7 @@ def export_block(checkpoint: Path, block: int, tokens: int, folder: Path) -> Non
     """network.onnx and input.json of x + attention(norm(x)) for a run of the checkpoint."""
     import torch
 
-    gpt2 = _gpt2()
+    gpt2 = gpt2_module()
     model, _ = gpt2.load_checkpoint(checkpoint)
 
     class Unit(torch.nn.Module):  # type: ignore[misc]

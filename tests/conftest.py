@@ -7,17 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 import safetensors.numpy
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from benchmarks.synthetic import trained_statistics
 from zkllm.checkpoints import Checkpoint
 from zkllm.exact.model import ExactModel, save
 from zkllm.exact.quantise import PRECISIONS, build
 
-Weights = dict[str, npt.NDArray[np.float32]]
 MakeCheckpoint = Callable[..., Path]
 
 TINY: dict[str, Any] = {
@@ -33,8 +31,6 @@ TINY: dict[str, Any] = {
 }
 """The `config.json` of the tiny checkpoint; `make_checkpoint` takes changes to it."""
 ALPHABET = "abcdefghijklmnopqrstuvwxyz .\n"
-OUTLIERS = (3, 17)
-"""Channels of the residual stream that carry values a hundred times larger, as GPT-2's do."""
 
 
 def character_tokenizer(alphabet: str) -> bytes:
@@ -44,46 +40,6 @@ def character_tokenizer(alphabet: str) -> bytes:
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.decoder = decoders.Fuse()
     return str(tokenizer.to_str()).encode()
-
-
-def trained_statistics(config: dict[str, Any], seed: int) -> Weights:
-    """Random weights with the spread of trained GPT-2, by Hugging Face's names.
-
-    Fresh weights (std 0.02) would hide what makes bounds grow: c_fc at 0.13, the MLP's c_proj at
-    0.09, gains away from 1, and `OUTLIERS` in the embeddings and in what is added to the stream.
-    """
-    random = np.random.default_rng(seed)
-    d = config["n_embd"]
-    inner = config.get("n_inner") or 4 * d
-
-    def normal(std: float, *shape: int) -> npt.NDArray[np.float32]:
-        return random.normal(0, std, shape).astype(np.float32)
-
-    weights = {
-        "wte.weight": normal(0.14, config["vocab_size"], d),
-        "wpe.weight": normal(0.12, config["n_positions"], d),
-        "ln_f.weight": 1.3 + normal(0.2, d),
-        "ln_f.bias": normal(0.1, d),
-    }
-    weights["wpe.weight"][:, list(OUTLIERS)] *= 100
-    for block in range(config["n_layer"]):
-        layers = {
-            "ln_1.weight": 0.3 + normal(0.1, d),
-            "ln_1.bias": normal(0.05, d),
-            "attn.c_attn.weight": normal(0.2, d, 3 * d),
-            "attn.c_attn.bias": normal(0.2, 3 * d),
-            "attn.c_proj.weight": normal(0.14, d, d),
-            "attn.c_proj.bias": normal(0.2, d),
-            "ln_2.weight": 0.5 + normal(0.1, d),
-            "ln_2.bias": normal(0.05, d),
-            "mlp.c_fc.weight": normal(0.13, d, inner),
-            "mlp.c_fc.bias": normal(0.1, inner),
-            "mlp.c_proj.weight": normal(0.09, inner, d),
-            "mlp.c_proj.bias": normal(0.1, d),
-        }
-        layers["mlp.c_proj.weight"][:, list(OUTLIERS)] *= 10
-        weights |= {f"h.{block}.{name}": value for name, value in layers.items()}
-    return {f"transformer.{name}": value.astype(np.float32) for name, value in weights.items()}
 
 
 @pytest.fixture(scope="session")

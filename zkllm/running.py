@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -13,11 +12,10 @@ from zkllm.bundle import Bundle, boundary_digests
 from zkllm.errors import InputError
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
+from zkllm.executing import Device, Executor
 from zkllm.statement import Statement, text_digest
 from zkllm.tensors import IntArray
 from zkllm.tokenization import Tokenizer
-
-Device = Literal["auto", "cpu", "cuda"]
 
 
 def run(
@@ -36,8 +34,6 @@ def run(
     before it. Raises `InputError` for a prompt that the tokenizer cannot spell or that does not
     fit the context.
     """
-    from zkllm.executing import Executor
-
     if isinstance(model, Path):
         model = ExactModel.from_folder(model)
     specification = model.specification
@@ -83,8 +79,6 @@ def run_fragment(
     note: Progress = silent,
 ) -> Bundle:
     """The trace of a fragment for the rows `hidden` [T, d], integers at the residual scale."""
-    from zkllm.executing import Executor
-
     if isinstance(model, Path):
         model = ExactModel.from_folder(model)
     specification = model.specification

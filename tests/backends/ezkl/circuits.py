@@ -85,7 +85,6 @@ def forge(
     public: Mapping[str, IntArray],
     exp: Lookup,
     overrides: Mapping[str, Override],
-    modulus: int | None = None,
 ) -> Values:
     """The values of a prover who chooses the hints `overrides` and fits all later ones to them."""
 
@@ -96,7 +95,20 @@ def forge(
         override = overrides.get(node.detail)
         return honest if override is None else override(honest, values)
 
-    return circuit.evaluate(supply, lambda a: exp(a) if a in circuit.window else 0, modulus)
+    # Outside its window EXP has no entry; any number will do, for the lookup is refused.
+    return circuit.evaluate(supply, lambda a: exp(a) if a in circuit.window else 1, None)
+
+
+def with_hint(circuit: Circuit, values: Values, name: str, hint: Integers, exp: Lookup) -> Values:
+    """`values` with another hint, over the field, and nothing fitted to it."""
+
+    def supply(node: Expression, _: Values) -> Integers:
+        return hint if node.detail == name else values[node]
+
+    def entry(argument: int) -> int:
+        return exp(argument if argument < FIELD // 2 else argument - FIELD)
+
+    return circuit.evaluate(supply, entry, FIELD)
 
 
 def bump(place: tuple[int, ...], by: int) -> Override:

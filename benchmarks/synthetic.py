@@ -1,0 +1,66 @@
+"""Random checkpoints with the statistics of trained GPT-2: what bounds and costs depend on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Weights = dict[str, npt.NDArray[np.float32]]
+
+OUTLIERS = (3, 17)
+"""Channels of the residual stream that carry values a hundred times larger, as GPT-2's do."""
+
+GPT2_SMALL: dict[str, Any] = {
+    "model_type": "gpt2",
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "n_embd": 768,
+    "n_head": 12,
+    "n_layer": 12,
+    "n_positions": 1024,
+    "vocab_size": 50257,
+    "eos_token_id": 50256,
+}
+"""`config.json` of GPT-2 small."""
+
+
+def trained_statistics(config: dict[str, Any], seed: int) -> Weights:
+    """Random weights with the spread of trained GPT-2, by Hugging Face's names.
+
+    Fresh weights (std 0.02) would hide what makes bounds grow: c_fc at 0.13, the MLP's c_proj at
+    0.09, gains away from 1, and `OUTLIERS` in the embeddings and in what is added to the stream.
+    """
+    random = np.random.default_rng(seed)
+    d = config["n_embd"]
+    inner = config.get("n_inner") or 4 * d
+
+    def normal(std: float, *shape: int) -> npt.NDArray[np.float32]:
+        return random.normal(0, std, shape).astype(np.float32)
+
+    weights = {
+        "wte.weight": normal(0.14, config["vocab_size"], d),
+        "wpe.weight": normal(0.12, config["n_positions"], d),
+        "ln_f.weight": 1.3 + normal(0.2, d),
+        "ln_f.bias": normal(0.1, d),
+    }
+    weights["wpe.weight"][:, list(OUTLIERS)] *= 100
+    for block in range(config["n_layer"]):
+        layers = {
+            "ln_1.weight": 0.3 + normal(0.1, d),
+            "ln_1.bias": normal(0.05, d),
+            "attn.c_attn.weight": normal(0.2, d, 3 * d),
+            "attn.c_attn.bias": normal(0.2, 3 * d),
+            "attn.c_proj.weight": normal(0.14, d, d),
+            "attn.c_proj.bias": normal(0.2, d),
+            "ln_2.weight": 0.5 + normal(0.1, d),
+            "ln_2.bias": normal(0.05, d),
+            "mlp.c_fc.weight": normal(0.13, d, inner),
+            "mlp.c_fc.bias": normal(0.1, inner),
+            "mlp.c_proj.weight": normal(0.09, inner, d),
+            "mlp.c_proj.bias": normal(0.1, d),
+        }
+        layers["mlp.c_proj.weight"][:, list(OUTLIERS)] *= 10
+        weights |= {f"h.{block}.{name}": value for name, value in layers.items()}
+    return {f"transformer.{name}": value.astype(np.float32) for name, value in weights.items()}

@@ -1,0 +1,412 @@
+"""The attention unit as a circuit: the same integers as the reference, and no others.
+
+A dishonest prover here changes one hint and fits every later one to it, so that as few barriers as
+possible are left; each test names the ones that must hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.backends.ezkl.circuits import (
+    TOKENS,
+    UNIT,
+    Compiled,
+    Override,
+    boundaries,
+    bump,
+    forge,
+    random_model,
+    small_recipe,
+    table_lookup,
+    unit_circuit,
+    with_hint,
+)
+from zkllm.backends.ezkl import circuit as circuits
+from zkllm.backends.ezkl import recipe
+from zkllm.backends.ezkl.equations import Circuit, Integers, Lookup, Values, integers
+from zkllm.backends.ezkl.recipe import FIELD
+from zkllm.errors import ConstraintViolation, UnsupportedModel
+from zkllm.exact import arithmetic, reference
+from zkllm.exact.model import ExactModel
+from zkllm.exact.specification import Attention
+from zkllm.tensors import IntArray
+
+Public = dict[str, IntArray]
+RECIPE = recipe.load("attention")
+SPREADS = (0.05, 0.3, 1.0)
+"""Standard deviations of weights: two-lookup remainders, one-lookup remainders, several digits."""
+
+
+@pytest.fixture(scope="module")
+def exp() -> Lookup:
+    return table_lookup(RECIPE)
+
+
+@pytest.fixture(scope="module")
+def model() -> ExactModel:
+    return random_model(0.3)
+
+
+@pytest.fixture(scope="module")
+def circuit(model: ExactModel) -> Circuit:
+    return unit_circuit(model)
+
+
+@pytest.fixture(scope="module")
+def public(model: ExactModel) -> Public:
+    return boundaries(model)
+
+
+# Honest runs
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize("tokens", [8, 16])
+def test_honest_run_satisfies_every_equation(spread: float, tokens: int, exp: Lookup) -> None:
+    model = random_model(spread)
+    built = unit_circuit(model, tokens)
+    for seed in range(3):
+        built.honest(boundaries(model, tokens, seed), exp)
+
+
+def test_extreme_inputs_satisfy_every_equation(model: ExactModel, exp: Lookup) -> None:
+    """Rows of zeros, of equal values and at the bound: V is least or largest there."""
+    bound = model.specification.boundary_bounds()[0]
+    x = np.zeros((TOKENS, 8), dtype=np.int64)
+    x[1] = bound
+    x[2] = np.where(np.arange(8) % 2, bound, -bound)
+    x[3, 0] = bound
+    public = {"x": x, "output": reference.run_unit(model, UNIT, x)}
+    unit_circuit(model).honest(public, exp)
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+def test_ezkl_computes_the_integers_of_the_reference(
+    spread: float, exp: Lookup, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model = random_model(spread)
+    built, public = unit_circuit(model), boundaries(model)
+    flat = built.flat_inputs(built.honest(public, exp))
+    compiled = Compiled.of(built, RECIPE, tmp_path_factory.mktemp("unit"))
+    assert compiled.settings["required_range_checks"] == []
+    assert compiled.settings["einsum_params"]["total_einsum_col_size"] == 0
+    assert built.cells() == pytest.approx(compiled.settings["num_rows"], rel=0.03)
+    assert compiled.outputs(flat) == built.demanded(public)
+    assert compiled.accepts(flat)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_demo_units(demo_model: ExactModel, index: int, exp: Lookup) -> None:
+    unit = f"attention[{index}]"
+    random = np.random.default_rng(index)
+    ids = random.integers(0, demo_model.specification.architecture.vocabulary, TOKENS)
+    rows = reference.forward(demo_model, ids)[2 * index : 2 * index + 2]
+    built = circuits.attention(demo_model.specification, unit, TOKENS, RECIPE, demo_model.tensor)
+    built.honest({"x": rows[0], "output": rows[1]}, exp)
+    assert built.cells() < 4 * 2**RECIPE.window.logrows
+
+
+def test_demands_need_no_weights(model: ExactModel, circuit: Circuit, public: Public) -> None:
+    spec = model.specification
+    bare = circuits.attention(spec, UNIT, TOKENS, RECIPE, circuits.no_weights(spec))
+    assert bare.demanded(public) == circuit.demanded(public)
+    assert bare.size == circuit.size
+
+
+def test_exp_bound_is_that_of_the_table(model: ExactModel, circuit: Circuit) -> None:
+    assert circuit.exp_bound == int(model.tensor("table.exp").max())
+
+
+def test_over_field_agrees_with_the_integers(
+    circuit: Circuit, public: Public, exp: Lookup
+) -> None:
+    flat = circuit.flat_inputs(circuit.honest(public, exp))
+    tables = {"Exp": exp, "ACosh": lambda _: 0}
+    outputs, lookups = circuit.over_field(flat, lambda name, a: tables[name](_signed(a)), FIELD)
+    assert outputs == [value % FIELD for value in circuit.demanded(public)]
+    pairs, heads = TOKENS * (TOKENS + 1) // 2, 2
+    assert len(lookups["Exp"]) == pairs * heads
+    assert all(_signed(argument) in circuit.window for argument in lookups["ACosh"])
+
+
+def _signed(value: int) -> int:
+    return value if value < FIELD // 2 else value - FIELD
+
+
+# Dishonest runs
+
+
+def _attack(circuit: Circuit, public: Public, exp: Lookup, **overrides: Override) -> set[str]:
+    """What refuses a prover who also claims the output that the changed hints lead to."""
+    values = forge(circuit, public, exp, _dotted(overrides))
+    consistent = public | {"output": _output_of(circuit, public, values)}
+    return set(circuit.violations(forge(circuit, consistent, exp, _dotted(overrides))))
+
+
+def _dotted(overrides: dict[str, Override]) -> dict[str, Override]:
+    return {name.replace("__", "."): override for name, override in overrides.items()}
+
+
+def _output_of(circuit: Circuit, public: Public, values: Values) -> IntArray:
+    """The residual stream that fits the forged values: the last remainder is made to hold."""
+    check = next(c for c in circuit.checks if c.name.startswith("out.remainder"))
+    honest_output = next(node for node in circuit.public if node.detail == "output")
+    shifted = public["output"].copy()
+    step = RECIPE.window.step(1 << _out_shift)
+    scale = (step or 1) << _out_shift
+    excess = (values[check.expression] - circuit.window.low) // scale
+    assert values[honest_output].shape == excess.shape
+    return shifted + excess.astype(np.int64)
+
+
+_out_shift = 9
+
+
+def test_the_tests_know_the_shift_of_the_last_layer(model: ExactModel) -> None:
+    unit = model.specification.units()[UNIT]
+    assert isinstance(unit, Attention)
+    assert unit.out.shift == _out_shift
+
+
+def test_an_honest_run_passes_through_the_attack(
+    circuit: Circuit, public: Public, exp: Lookup
+) -> None:
+    """The control: with nothing changed, nothing is violated."""
+    assert _attack(circuit, public, exp) == set()
+
+
+@pytest.mark.parametrize(
+    ("hint", "place", "by", "refused_by"),
+    [
+        ("centred__0", (3, 2), 1, {"centred.remainder"}),
+        ("centred__0", (3, 2), -1, {"centred.remainder"}),
+        ("root__0", (2,), 1, {"root.square"}),
+        ("root__0", (2,), -1, {"root.next"}),
+        ("normalised__half__0", (4, 0), 1, {"normalised.half"}),
+        ("normalised__half__0", (4, 0), -1, {"normalised.half"}),
+        ("normalised__0", (1, 5), 1, {"normalised.remainder.low"}),
+        ("normalised__0", (1, 5), -1, {"normalised.remainder.high"}),
+        ("query__0", (6, 1), 1, {"query.remainder"}),
+        ("query__0", (6, 1), -1, {"query.remainder"}),
+        ("key__0", (6, 1), 1, {"key.remainder"}),
+        ("value__0", (6, 1), -1, {"value.remainder"}),
+        ("maximum__0", (5, 1), 1, {"attained"}),
+        ("maximum__0", (5, 1), 300, {"attained"}),
+        ("maximum__0", (5, 1), -1, {"argument"}),
+        ("argument", (9, 0), -1, {"score.remainder"}),
+        ("mixed__half__0", (2, 1, 0), 1, {"mixed.half"}),
+        ("mixed__0", (5, 1, 3), 1, {"mixed.remainder.low"}),
+        ("mixed__0", (5, 1, 3), -1, {"mixed.remainder.high"}),
+    ],
+)
+def test_one_hint_off(
+    circuit: Circuit,
+    public: Public,
+    exp: Lookup,
+    hint: str,
+    place: tuple[int, ...],
+    by: int,
+    refused_by: set[str],
+) -> None:
+    """σ, its half, quotients, maxima, arguments: one step off leaves exactly one barrier."""
+    assert _attack(circuit, public, exp, **{hint: bump(place, by)}) == refused_by
+
+
+def test_a_lower_maximum_with_its_argument_kept_inside(
+    circuit: Circuit, public: Public, exp: Lookup
+) -> None:
+    high = circuit.window.high
+    overrides: dict[str, Override] = {
+        "maximum__0": bump((5, 1), -1),
+        "argument": lambda honest, _: np.minimum(honest, high),
+    }
+    assert _attack(circuit, public, exp, **overrides) == {"score.remainder"}
+
+
+def test_a_future_token(
+    model: ExactModel, circuit: Circuit, public: Public, exp: Lookup
+) -> None:
+    """Attention that sees every position, with honest weights for all of them."""
+    unit = model.specification.units()[UNIT]
+    assert isinstance(unit, Attention)
+    inner = reference.attention(model, unit, public["x"])
+    scores = arithmetic.round_shift(
+        arithmetic.matmul(inner.query, inner.key.swapaxes(-1, -2)), unit.score_shift
+    )
+    weights = model.tensor(unit.exp)[
+        np.minimum(scores.max(axis=-1, keepdims=True) - scores, RECIPE.window.size - 1)
+    ]
+    total = weights.sum(axis=-1, keepdims=True)
+    seeing = arithmetic.round_div(arithmetic.matmul(weights, inner.value), total)
+    offset = integers(seeing.transpose(1, 0, 2)) + unit.value.output + RECIPE.window.low
+    refused = _attack(circuit, public, exp, mixed__0=lambda _, __: offset)
+    assert refused
+    assert refused <= {"mixed.remainder.low", "mixed.remainder.high"}
+
+
+@pytest.mark.parametrize("row", [0, 5, 7])
+def test_a_quotient_of_the_field(
+    model: ExactModel, circuit: Circuit, public: Public, exp: Lookup, row: int
+) -> None:
+    """o = (N + g - r')/S modulo the field satisfies its equation; only its own range refuses it."""
+    numerator, divisor = [node for node in circuit.expressions if node.operation == "concat"][-2:]
+    unit = model.specification.units()[UNIT]
+    assert isinstance(unit, Attention)
+    honest = circuit.honest(public, exp)
+    place = (row, 0, 1)
+    total = int(honest[divisor][row, 0, 0])
+    rounded = int(honest[numerator][place]) + total // 2
+    remainder = (rounded + 1) % total
+    quotient = (rounded - remainder) * pow(total, -1, FIELD)
+    node = next(hint for hint in circuit.hints if hint.detail == "mixed.0")
+    hint = honest[node].copy()
+    hint[place] = (quotient + unit.value.output + circuit.window.low) % FIELD
+    violated = set(circuit.violations(with_hint(circuit, honest, "mixed.0", hint, exp)))
+    assert "mixed.0" in violated
+    assert not {"mixed.remainder.low", "mixed.remainder.high"} & violated
+
+
+@pytest.mark.parametrize("by", [1, -1, 1 << 20])
+@pytest.mark.parametrize("place", [(0, 0), (7, 7)])
+def test_another_output(
+    circuit: Circuit, public: Public, exp: Lookup, by: int, place: tuple[int, int]
+) -> None:
+    output = public["output"].copy()
+    output[place] += by
+    values = forge(circuit, public | {"output": output}, exp, {})
+    assert set(circuit.violations(values)) == {"out.remainder"}
+
+
+def test_another_input(circuit: Circuit, public: Public, exp: Lookup) -> None:
+    x = public["x"].copy()
+    x[2, 3] += 5
+    with pytest.raises(ConstraintViolation, match=r"out\.remainder\["):
+        circuit.honest(public | {"x": x}, exp)
+
+
+@pytest.mark.parametrize("end", [RECIPE.window.low - 1, RECIPE.window.high + 1])
+def test_every_hint_is_held_in_the_window(
+    circuit: Circuit, public: Public, exp: Lookup, end: int
+) -> None:
+    for hint in circuit.hints:
+        place = (0,) * len(hint.shape)
+
+        def leave(honest: Integers, _: Values, place: tuple[int, ...] = place) -> Integers:
+            changed = honest.copy()
+            changed[place] = end
+            return changed
+
+        values = forge(circuit, public, exp, {hint.detail: leave})
+        assert hint.detail in circuit.violations(values)
+
+
+def test_a_cut_off_distance(exp: Lookup) -> None:
+    """z beyond the cap: u is the cap, or there is nothing to cut off; never in between."""
+    model = random_model(1.0)
+    built, public = unit_circuit(model), boundaries(model)
+    values = built.honest(public, exp)
+    argument = next(hint for hint in built.hints if hint.detail == "argument")
+    cut = np.argwhere(values[argument] == built.window.low)
+    whole = np.argwhere((values[argument] > built.window.low) & (values[argument] < 0))
+    assert len(cut)
+    assert len(whole)
+    for place, by in ((cut[0], 1), (whole[0], 1), (whole[0], -1)):
+        change = {"argument": bump(tuple(int(i) for i in place), by)}
+        forged = forge(built, public, exp, change)
+        assert {"clamp", "beyond.0"} & set(built.violations(forged))
+
+
+# The same through ezkl: constraints by `mock`, equations by their demanded sides
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[Circuit, Public, Lookup]:
+    """A head of 4 positions and 4 dimensions."""
+    chosen = small_recipe()
+    random = np.random.default_rng(3)
+    query, key, value = (random.integers(-60, 61, (4, 1, 4)) for _ in range(3))
+    heads = [tensor.transpose(1, 0, 2) for tensor in (query, key, value)]
+    table = np.array([table_lookup(chosen)(-z) for z in range(chosen.window.size)])
+    output = arithmetic.attention(*heads, shift=4, table=table).output.transpose(1, 0, 2)
+    shape = circuits.HeadShape(tokens=4, width=4, shift=4, bound=60, score=1100)
+    built = circuits.head(shape, chosen, output)
+    return built, {"q": query, "k": key, "v": value}, table_lookup(chosen)
+
+
+@pytest.fixture(scope="module")
+def compiled_head(
+    small: tuple[Circuit, Public, Lookup], tmp_path_factory: pytest.TempPathFactory
+) -> Compiled:
+    return Compiled.of(small[0], small_recipe(), tmp_path_factory.mktemp("head"))
+
+
+def test_head_equals_the_reference(
+    small: tuple[Circuit, Public, Lookup], compiled_head: Compiled
+) -> None:
+    built, public, exp = small
+    flat = built.flat_inputs(built.honest(public, exp))
+    assert compiled_head.outputs(flat) == built.demanded(public)
+    assert compiled_head.accepts(flat)
+
+
+@pytest.mark.parametrize(
+    ("hint", "override"),
+    [
+        ("maximum.0", bump((3, 0), 1)),
+        ("maximum.0", bump((3, 0), -1)),
+        ("argument", bump((4, 0), -1)),
+        ("mixed.half.0", bump((2, 0, 0), 1)),
+        ("mixed.0", bump((3, 0, 1), 1)),
+        ("mixed.0", bump((3, 0, 1), -1)),
+        ("beyond.0", bump((4, 0), 1)),
+        ("mixed.0", lambda honest, _: honest * pow(3, -1, FIELD) % FIELD),
+    ],
+)
+def test_ezkl_refuses_dishonest_hints(
+    small: tuple[Circuit, Public, Lookup],
+    compiled_head: Compiled,
+    hint: str,
+    override: Override,
+) -> None:
+    """Either a constraint fails, or an output is not what the verifier demands."""
+    built, public, exp = small
+    values = forge(built, public, exp, {hint: override})
+    flat = built.flat_inputs(values)
+    violated = set(built.violations(values))
+    assert violated
+    refused = not compiled_head.accepts(flat)
+    assert refused or compiled_head.outputs(flat) != built.demanded(public)
+    # mock sees ranges, the verifier equations: each of them by the right one
+    assert refused == bool(violated & {check.name for check in built.ranges})
+
+
+# What the recipe does not prove
+
+
+def test_other_units_and_tables_are_unsupported(model: ExactModel, tiny_model: ExactModel) -> None:
+    spec = model.specification
+    assert circuits.unsupported(spec, UNIT, RECIPE) == ""
+    assert circuits.unsupported(spec, "mlp[0]", RECIPE) == "mlp[0]: ezkl proves attention units only"
+    assert "EXP table" in circuits.unsupported(tiny_model.specification, UNIT, RECIPE)
+    other = replace(spec, exp=replace(spec.exp, value_parameter=0))
+    assert "EXP table" in circuits.unsupported(other, UNIT, RECIPE)
+
+
+def test_a_table_of_another_content_is_unsupported(model: ExactModel) -> None:
+    """The parameters may lie: what counts is the digest of the stored table."""
+    spec = model.specification
+    stored = spec.tensors["table.exp"]
+    lying = replace(stored, digest=spec.tensors["attention[0].out.bias"].digest)
+    other = replace(spec, tensors=dict(spec.tensors) | {"table.exp": lying})
+    assert "EXP table" in circuits.unsupported(other, UNIT, RECIPE)
+    with pytest.raises(UnsupportedModel, match="EXP table"):
+        circuits.attention(other, UNIT, TOKENS, RECIPE, model.tensor)
+
+
+def test_other_lengths_are_refused(model: ExactModel) -> None:
+    with pytest.raises(UnsupportedModel, match="expected a run of 8 or 16 positions, got 7"):
+        unit_circuit(model, 7)
