@@ -86,7 +86,7 @@ def show(units: dict[str, dict[str, Any]], plain: dict[str, Any] | None) -> None
     table = Table(box=None, header_style="dim")
     columns = ("", "cells", "k", "setup", "prove", "verify", "key", "proof", "memory")
     for column in columns:
-        table.add_column(column, justify="left" if not column else "right")
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
 
     def row(name: str, f: dict[str, Any]) -> None:
         table.add_row(
@@ -104,7 +104,7 @@ def show(units: dict[str, dict[str, Any]], plain: dict[str, Any] | None) -> None
     for name, figures in units.items():
         row(name, figures)
     if plain is not None:
-        row("plain export of attention[0]", plain)
+        row("plain attention[0]", plain)
         own = units["attention[0]"]
         keys = (
             "cells",
@@ -116,7 +116,7 @@ def show(units: dict[str, dict[str, Any]], plain: dict[str, Any] | None) -> None
             "memory_bytes",
         )
         ratio = {key: f"{own[key] / plain[key]:.3f}" for key in keys}
-        table.add_row("ratio, zkllm : plain", ratio["cells"], "", *(ratio[key] for key in keys[1:]))
+        table.add_row("ratio", ratio["cells"], "", *(ratio[key] for key in keys[1:]))
     console.print(table)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from zkllm.digests import Digest, canonical_json, parse_canonical_json
+from zkllm.digests import Digest, canonical_json, parse_canonical_json, repeated
 from zkllm.errors import InvalidBundle, LimitExceeded, StatementMismatch, UnsupportedVersion
 from zkllm.exact.specification import Specification
 from zkllm.files import read_limited, write_atomically
@@ -215,9 +215,8 @@ def read_header(data: bytes) -> Header:
         Section.from_json(entry, f"header.sections[{i}]")
         for i, entry in enumerate(value["sections"])
     )
-    names = [section.name for section in sections]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    twice = repeated(section.name for section in sections)
+    if twice:
         raise InvalidBundle(f"header.sections: {twice} appears twice")
     total = end + sum(section.length for section in sections)
     if len(data) != total:
@@ -235,10 +234,17 @@ def boundary_types(specification: Specification, positions: int) -> list[TensorT
     ]
 
 
-def largest_size(specification: Specification) -> int:
-    """The size cap of any bundle of this model, known before a byte of it is read."""
+def largest_size(
+    specification: Specification, backends: Mapping[str, BackendName] | None = None
+) -> int:
+    """The size cap of any bundle of this model, known before a byte of it is read.
+
+    `backends` by unit, where a policy demands them, keep it as small as their evidence is.
+    """
     kinds = boundary_types(specification, specification.architecture.context)
     evidence = len(specification.units()) * max(MAX_EVIDENCE.values())
+    if backends is not None:
+        evidence = sum(MAX_EVIDENCE[backend] for backend in backends.values())
     return _PREAMBLE.size + MAX_HEADER + 2 * MAX_TEXT + evidence + sum(k.nbytes for k in kinds)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NewType
 
@@ -111,10 +112,18 @@ def _limit_depth(data: bytes, what: str) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"duplicate key {twice[:40]!r}")
+        raise ValueError(f"duplicate key {repeated(name for name, _ in pairs)[:40]!r}")
     return result
+
+
+def repeated(names: Iterable[str]) -> str:
+    """The first of `names` that was there before; empty if none was. Takes linear time."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return ""
 
 
 def _refuse_number(text: str) -> None:

@@ -21,6 +21,15 @@ from zkllm.files import read_limited, write_atomically, write_folder_atomically
 GOAL_AGREEMENT = 0.99
 GOAL_PERPLEXITY = 1.01
 _MAX_TEXT = 16 << 20
+_FILES = (
+    "spec.json",
+    "weights.safetensors",
+    "tokenizer.json",
+    "compiled.json",
+    "fidelity.json",
+    "*.onnx",
+)
+"""Names in the folder of an exact model: what `force` may replace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,7 @@ def export(
     where = "given text"
     if text is None:
         text, where = _sample(source)
-    with write_folder_atomically(folder, mark="spec.json", force=force) as fresh:
+    with write_folder_atomically(folder, mark="spec.json", known=_FILES, force=force) as fresh:
         progress("proving bounds and rounding weights")
         specification, tensors = build(checkpoint, precision, blocks)
         model = exact_model.save(specification, tensors, checkpoint.tokenizer, fresh)

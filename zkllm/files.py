@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fnmatch
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -20,13 +21,15 @@ def read_limited(path: Path, limit: int) -> bytes:
 
     Raises `UnsafePath` for a device, pipe or folder, `LimitExceeded` for a longer file,
     `InputError` if it cannot be read. The size is checked before anything is read, and again by
-    reading one byte more, since a file may grow.
+    reading one byte more, since a file may grow or have more than it claims.
     """
     try:
         # Without O_NONBLOCK, opening a named pipe would wait for its writer for ever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as err:
         raise InputError(f"{path}: {(err.strerror or str(err)).lower()}") from err
+    except ValueError as err:  # a name with a NUL, which no file has
+        raise InputError(f"{str(path)!r}: {err}") from err
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)  # fdopen would refuse a folder in its own words
@@ -34,9 +37,10 @@ def read_limited(path: Path, limit: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if status.st_size > limit:
             raise LimitExceeded(f"{path}: at most {limit} bytes expected, got {status.st_size}")
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise LimitExceeded(f"{path}: at most {limit} bytes expected, got more")
+        # `read` sets aside what it is asked for, and a limit may be larger than the memory
+        data = file.read(status.st_size + 1)
+    if len(data) > status.st_size:
+        raise LimitExceeded(f"{path}: at most {status.st_size} bytes expected, got more")
     return data
 
 
@@ -83,11 +87,14 @@ def fresh_folder(path: Path, *, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def write_folder_atomically(path: Path, *, mark: str, force: bool) -> Iterator[Path]:
+def write_folder_atomically(
+    path: Path, *, mark: str, force: bool, known: Sequence[str] = ("*",)
+) -> Iterator[Path]:
     """Yield a folder that becomes `path` only if the block succeeds.
 
-    With `force` it takes the place of a folder that has a file `mark`, and of no other: `--force`
-    must not delete what zkllm did not write. Raises `InputError` if something is in the way.
+    With `force` it takes the place of a folder that has a file `mark` and nothing but files whose
+    names match one of `known`: `--force` must not delete what zkllm did not write. Raises
+    `InputError` if something is in the way.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: expected a folder, found a file")
@@ -96,6 +103,9 @@ def write_folder_atomically(path: Path, *, mark: str, force: bool) -> Iterator[P
         raise InputError(f"{path}: exists and is not empty", hint="pass --force to overwrite")
     if occupied and not (path / mark).is_file():
         raise InputError(f"{path}: is not empty and has no {mark}: not overwritten")
+    for entry in path.iterdir() if occupied else ():
+        if not any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in known):
+            raise InputError(f"{path}: holds {entry.name}, which is not of zkllm: not overwritten")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -107,7 +117,11 @@ def write_folder_atomically(path: Path, *, mark: str, force: bool) -> Iterator[P
         if path.exists():
             aside = temporary.with_name(temporary.name + ".old")
             path.rename(aside)
-            temporary.rename(path)
+            try:
+                temporary.rename(path)
+            except BaseException:
+                aside.rename(path)
+                raise
             shutil.rmtree(aside)
         else:
             temporary.rename(path)

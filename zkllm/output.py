@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
 import sys
@@ -23,8 +24,16 @@ from zkllm.backends.base import Progress as Tell
 from zkllm.errors import Error, InputError, VerificationError
 from zkllm.verifying import Report
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(highlight=False, soft_wrap=True, stderr=True)
+# Without emoji=False rich would show the text `:cat:` as another text.
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(highlight=False, soft_wrap=True, emoji=False, stderr=True)
+
+
+def survive_any_locale() -> None:
+    """Let stdout and stderr escape what their encoding cannot spell, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def one_line(text: str) -> str:
@@ -32,17 +41,24 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
+def shown(text: object) -> str:
+    """`text`, or a path, as markup on one line: whoever made bundles chose their names too."""
+    return escape(one_line(str(text)))
+
+
 def error(failure: Error) -> None:
     """`error: what was expected and got`, then the hint, on stderr."""
     word = "refused" if isinstance(failure, VerificationError) else "error"
-    err.print(f"[bold red]{word}:[/] {escape(one_line(failure.message))}")
+    err.print(f"[bold red]{word}:[/] {shown(failure.message)}")
     if failure.hint:
-        err.print(f"[cyan]hint:[/] {escape(one_line(failure.hint))}")
+        err.print(f"[cyan]hint:[/] {shown(failure.hint)}")
 
 
 def emit_json(value: Any) -> None:
     """`value` on stdout, indented, keys sorted."""
-    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    # `out.file` is there even if stdout is closed; a full disk must show before the exit code
+    out.file.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    out.file.flush()
 
 
 def table(*columns: str, right: Sequence[str] = ()) -> Table:
@@ -58,9 +74,9 @@ def facts(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         first, *more = value.split("\n")
-        out.print(f"  [dim]{escape(f'{name:<{width}}')}[/]  {escape(one_line(first))}")
+        out.print(f"  [dim]{escape(f'{name:<{width}}')}[/]  {shown(first)}")
         for line in more:
-            out.print(f"  {'':<{width}}  {escape(one_line(line))}")
+            out.print(f"  {'':<{width}}  {shown(line)}")
 
 
 class _Lines:
@@ -78,7 +94,7 @@ class _Lines:
 
 def note(line: str) -> None:
     """One line on stderr that is neither a result nor an error."""
-    err.print(f"  {escape(one_line(line))}", style="dim")
+    err.print(f"  {shown(line)}", style="dim")
 
 
 @contextlib.contextmanager
@@ -87,8 +103,8 @@ def spinner(first: str) -> Iterator[Tell]:
     if not err.is_terminal:
         yield _Lines().tell
         return
-    with err.status(escape(first)) as status:
-        yield lambda line: status.update(escape(one_line(line)))
+    with err.status(shown(first)) as status:
+        yield lambda line: status.update(shown(line))
 
 
 @dataclass(slots=True)
@@ -100,7 +116,7 @@ class UnitProgress:
 
     def tell(self, line: str) -> None:
         """Show `line` beside the bar."""
-        self.bar.update(self.task, description=escape(one_line(line)))
+        self.bar.update(self.task, description=shown(line))
 
     def advance(self, unit: str, backend: str, done: bool) -> None:
         """One unit is finished; `done` if an earlier try had done it."""
@@ -177,7 +193,7 @@ def worst_first(units: Mapping[str, Checked]) -> list[tuple[list[str], Checked]]
 def report(result: Report, path: Path | None = None) -> None:
     """The verdict, the statement, and how each unit was checked, worst line first."""
     colour = "yellow" if result.assumptions else "green"
-    name = f"  [dim]{escape(str(path))}[/]" if path is not None else ""
+    name = f"  [dim]{shown(path)}[/]" if path is not None else ""
     out.print(f"[bold {colour}]{result.verdict}[/]{name}")
     statement = result.statement
     rows = [("model", str(statement.model))]

@@ -52,7 +52,7 @@ class Policy:
         data = read_limited(path, MAX_BYTES)
         try:
             value = tomllib.loads(data.decode("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        except (ValueError, RecursionError) as err:  # of which TOMLDecodeError is only one
             raise InputError(f"{path}: not TOML: {str(err).splitlines()[0]}") from err
         try:
             return cls._from_toml(value)
@@ -61,10 +61,9 @@ class Policy:
 
     @classmethod
     def _from_toml(cls, value: Mapping[str, Any]) -> Policy:
-        if value.get("format") != FORMAT:
-            raise UnsupportedVersion(
-                f"expected policy format {FORMAT}, got {value.get('format')!r:.20}"
-            )
+        version = value.get("format")
+        if type(version) is not int or version != FORMAT:
+            raise UnsupportedVersion(f"expected policy format {FORMAT}, got {version!r:.20}")
         known = {"format", "model", "bundle_versions", "require_fresh", "srs", "units", "keys"}
         unknown = set(value) - known
         if unknown:

@@ -99,7 +99,7 @@ def verify(
             f"model: the policy names {policy.model}, the model given is {model.digest}"
         )
     # (1) and (3): a regular file, no longer than any bundle of this model can be
-    limit = largest_size(specification)
+    limit = largest_size(specification, policy.units)
     data = bundle if isinstance(bundle, bytes) else read_limited(bundle, limit)
     # (1), (2), (6), (7): a boundary stands once in the container, as the output of one unit and
     # the input of the next, and has the digest that the statement names

@@ -66,6 +66,7 @@ def main() -> None:
     """Run the command line and exit; the only place where errors become exit codes."""
     from zkllm import output
 
+    output.survive_any_locale()
     try:
         sys.exit(cli.main(prog_name="zkllm", standalone_mode=False) or 0)
     except click.ClickException as failure:

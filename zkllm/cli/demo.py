@@ -43,12 +43,12 @@ def command(prompt: str | None, folder: Path | None, force: bool) -> None:
                     output.report(event)
                 elif isinstance(event, VerificationError):
                     refused = True
-                    output.out.print(f"[bold red]refused[/] {escape(event.message)}")
+                    output.out.print(f"[bold red]refused[/] {output.shown(event.message)}")
                 else:
                     output.out.print(
-                        f"{event.title:<7} [dim]{event.seconds:6.1f} s[/]  {escape(event.result)}"
+                        f"{event.title:<7} [dim]{event.seconds:6.1f} s[/]  {output.shown(event.result)}"
                     )
     if not refused:
         raise BackendError("the forged bundle was not refused: do not trust this installation")
     if folder is not None:
-        output.err.print(f"everything is in {folder}", style="dim")
+        output.err.print(f"everything is in {output.shown(folder)}", style="dim")

@@ -107,5 +107,5 @@ def _show(result: Export) -> None:
         rows.append(("KL", f"{f.divergence:.2e} nats per token"))
         rows.append(("perplexity", f"{f.perplexity_ratio:.4f} of float32's (goal 1.01)"))
     rows.append(("relative error", f"{f.relative_error:.2e} of the last hidden states"))
-    output.out.print(f"[bold]exact model[/] in {result.folder}")
+    output.out.print(f"[bold]exact model[/] in {output.shown(result.folder)}")
     output.facts(rows)

@@ -52,4 +52,4 @@ def init(
         raise InputError(f"{file}: exists", hint="pass --force to overwrite")
     with write_atomically(file) as handle:
         handle.write(policy.to_toml().encode())
-    output.err.print(f"policy in {file}", style="dim")
+    output.err.print(f"policy in {output.shown(file)}", style="dim")

@@ -64,5 +64,5 @@ def command(
             f"{output.unit_ranges(names)}: {checked.words}"
             for names, checked in output.worst_first(report.units)
         )
-        output.out.print(f"bundle of {output.bytes_text(report.size)} in {bundle}")
+        output.out.print(f"bundle of {output.bytes_text(report.size)} in {output.shown(bundle)}")
         output.out.print(how, markup=False)

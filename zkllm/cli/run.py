@@ -86,4 +86,4 @@ def command(
     else:
         output.out.print(f"fragment of {statement.positions} rows: {statement.boundaries[-1]}")
     if size is not None:
-        output.err.print(f"trace of {output.bytes_text(size)} in {trace}", style="dim")
+        output.err.print(f"trace of {output.bytes_text(size)} in {output.shown(trace)}", style="dim")

@@ -33,4 +33,4 @@ def import_(file: Path, keys: Path) -> None:
 
     with output.spinner("hashing"):
         target = import_srs(file, keys / "srs")
-    output.out.print(f"public SRS in {target}")
+    output.out.print(f"public SRS in {output.shown(target)}")

@@ -68,7 +68,7 @@ def command(
 
 def _show(path: Path, result: Report | Error) -> None:
     if isinstance(result, Error):
-        output.out.print(f"[bold red]{output.verdict_of(result)}[/]  [dim]{path}[/]")
+        output.out.print(f"[bold red]{output.verdict_of(result)}[/]  [dim]{output.shown(path)}[/]")
         output.error(result)
     else:
         output.report(result, path)

@@ -106,7 +106,8 @@ def with_hint(circuit: Circuit, values: Values, name: str, hint: Integers, exp: 
         return hint if node.detail == name else values[node]
 
     def entry(argument: int) -> int:
-        return exp(argument if argument < FIELD // 2 else argument - FIELD)
+        signed = argument if argument < FIELD // 2 else argument - FIELD
+        return exp(signed) if signed in circuit.window else 1
 
     return circuit.evaluate(supply, entry, FIELD)
 
