@@ -24,9 +24,19 @@ from zkllm.backends.base import Progress as Tell
 from zkllm.errors import Error, InputError, VerificationError
 from zkllm.verifying import Report
 
+_WIDEST = 1000
+
 # Without emoji=False rich would show the text `:cat:` as another text.
 out = Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(highlight=False, soft_wrap=True, emoji=False, stderr=True)
+
+
+def text(value: str) -> None:
+    """`value` and a line break on stdout; a terminal gets no control characters of it."""
+    if out.is_terminal:
+        value = "\n".join(one_line(line) for line in value.split("\n"))
+    out.file.write(value if value.endswith("\n") else value + "\n")
+    out.file.flush()
 
 
 def survive_any_locale() -> None:
@@ -67,6 +77,11 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
     for column in columns:
         result.add_column(column, justify="right" if column in right else "left", no_wrap=True)
     return result
+
+
+def show(rows: Table) -> None:
+    """`rows` on stdout as wide as they are: a digest that is cut off names nothing."""
+    out.print(rows, width=_WIDEST)
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> None:

@@ -90,7 +90,7 @@ def run_fragment(
             f"hidden states: expected [1 to {a.context}, {a.width}], got {list(hidden.shape)}"
         )
     _check_padding(pad_to, len(hidden), a.context)
-    hidden = hidden.astype(np.int64)
+    hidden = _integers(hidden)
     if pad_to:
         # any row serves as padding: later rows change nothing before them
         hidden = np.concatenate([hidden, np.repeat(hidden[-1:], pad_to - len(hidden), axis=0)])
@@ -118,12 +118,23 @@ def run_fragment(
 
 def read_hidden(path: Path) -> IntArray:
     """Rows of integers from a .npy file; raises `InputError` for anything else."""
+    data = read_limited(path, _MAX_HIDDEN)
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as err:
+        array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, MemoryError, SyntaxError, tokenize.TokenError) as err:
         raise InputError(f"{path}: expected a .npy file of integers: {str(err)[:80]}") from err
-    if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.integer):
-        raise InputError(f"{path}: expected integers, got {getattr(array, 'dtype', 'an archive')}")
+    try:
+        return _integers(array)
+    except InputError as err:
+        raise InputError(f"{path}: {err.message}") from err
+
+
+def _integers(array: npt.NDArray[Any]) -> IntArray:
+    """`array` as int64; raises `InputError` where that would change a number."""
+    if not np.issubdtype(array.dtype, np.integer):
+        raise InputError(f"hidden states: expected integers, got {array.dtype}")
+    if array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise InputError(f"hidden states: expected 64 bits with a sign, got {int(array.max())}")
     return array.astype(np.int64)
 
 

@@ -66,7 +66,7 @@ def command(
                 f"{e.setup_seconds:.0f} s" if e.setup_seconds else "-",
                 f"{e.prove_seconds:.0f} s" if e.prove_seconds else "-",
             )
-        output.out.print(rows)
+        output.show(rows)
         output.out.print(
             f"boundaries {output.bytes_text(result.boundary_bytes)}; peak memory about "
             f"{output.bytes_text(result.memory_bytes)} of "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.markup import escape
 
 from zkllm import output
 from zkllm.cli import options
@@ -81,8 +80,7 @@ def command(
             }
         )
     elif statement.kind == "text":
-        output.out.print(escape(result.prompt + result.completion), end="")
-        output.out.print("" if result.completion.endswith("\n") else "\n", end="")
+        output.text(result.prompt + result.completion)
     else:
         output.out.print(f"fragment of {statement.positions} rows: {statement.boundaries[-1]}")
     if size is not None:

@@ -62,6 +62,6 @@ def command(
     for unit, pin in pins.items():
         for name, digest in pin.digests.items():
             rows.add_row(unit, name, digest)
-    output.out.print(rows)
+    output.show(rows)
     for unit, line in reports.items():
-        output.out.print(f"[green]audit[/] {unit}: {line}")
+        output.out.print(f"[green]audit[/] {output.shown(unit)}: {output.shown(line)}")

@@ -1,0 +1,72 @@
+"""Plans say what work costs, and refuse what will not fit, before anything is spent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.commands import zkllm
+from zkllm import keys, planning
+from zkllm.errors import BackendError, InputError
+from zkllm.exact.model import ExactModel
+
+
+def test_every_unit_has_an_estimate(demo_model: ExactModel) -> None:
+    made = planning.plan(demo_model.specification, "ezkl", 8)
+    assert list(made.estimates) == list(demo_model.specification.units())
+    assert made.backends["attention[0]"] == "ezkl"
+    assert made.backends["mlp[0]"] == "replay"
+    attention = made.estimates["attention[0]"]
+    assert 50_000 < attention.rows < 80_000
+    assert attention.logrows == 14
+    assert attention.multiply_adds == 4 * 8 * 32 * 32 + 8 * 9 * 32
+    assert made.memory_bytes == max(e.memory_bytes for e in made.estimates.values())
+    assert made.memory_available > 0
+
+
+def test_longer_runs_cost_more(demo_model: ExactModel) -> None:
+    spec = demo_model.specification
+    short, long = (planning.plan(spec, "ezkl", t).estimates["attention[0]"] for t in (8, 16))
+    assert long.rows > 1.9 * short.rows
+    assert long.memory_bytes > short.memory_bytes
+
+
+@pytest.mark.parametrize("tokens", [0, 17, -1])
+def test_impossible_lengths(tokens: int, demo_model: ExactModel) -> None:
+    with pytest.raises(InputError, match=f"tokens: expected 1 to 16, got {tokens}"):
+        planning.plan(demo_model.specification, "replay", tokens)
+
+
+def test_work_that_will_not_fit_is_refused_with_the_number(
+    demo_model: ExactModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "memory_available", lambda: 100 << 20)
+    made = planning.plan(demo_model.specification, "ezkl", 8)
+    with pytest.raises(BackendError, match=r"attention\[0\]: about \d+ bytes of memory needed"):
+        made.require_fit()
+    with pytest.raises(BackendError, match=str(100 << 20)):
+        keys.setup(demo_model, "ezkl", tmp_path / "keys", tokens=8)
+    assert not (tmp_path / "keys").exists()
+    assert demo_model.folder is not None
+    done = zkllm("plan", demo_model.folder, "--backend", "ezkl", "--tokens", "8")
+    assert done.code == 5
+    assert "attention[0]" in done.out
+    assert "104857600 available" in done.err
+
+
+def test_a_machine_that_does_not_say_refuses_nothing(
+    demo_model: ExactModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "memory_available", lambda: 0)
+    planning.plan(demo_model.specification, "ezkl", 8).require_fit()
+
+
+def test_memory_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "_cgroup_room", lambda: 123)
+    monkeypatch.setattr(planning, "_proc_available", lambda: 456)
+    assert planning.memory_available() == 123
+    monkeypatch.setattr(planning, "_cgroup_room", lambda: None)
+    assert planning.memory_available() == 456
+    monkeypatch.setattr(planning, "_proc_available", lambda: None)
+    assert planning.memory_available() > 1 << 20
