@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from zkllm.bundle import MAGIC, VERSION, read_header
+from zkllm.bundle import MAGIC, MAX_TEXT, VERSION, read_header
 from zkllm.digests import sha256
-from zkllm.errors import InputError
+from zkllm.errors import InputError, LimitExceeded
 from zkllm.exact.model import ExactModel, size_on_disk
 from zkllm.files import read_limited
 from zkllm.policy import Policy
@@ -42,6 +42,10 @@ def _container(data: bytes) -> dict[str, Any]:
     start = header.end
     for section in header.sections:
         if section.name in ("prompt", "completion"):
+            if section.length > MAX_TEXT:
+                raise LimitExceeded(
+                    f"{section.name}: at most {MAX_TEXT} bytes expected, got {section.length}"
+                )
             facts[section.name] = data[start : start + section.length].decode("utf-8", "replace")
         start += section.length
     statement = header.statement.to_json()

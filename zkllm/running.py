@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import tokenize
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from zkllm.backends.base import Progress, silent
 from zkllm.bundle import Bundle, boundary_digests
@@ -13,9 +17,12 @@ from zkllm.errors import InputError
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
 from zkllm.executing import Device, Executor
+from zkllm.files import read_limited
 from zkllm.statement import Statement, text_digest
 from zkllm.tensors import IntArray
 from zkllm.tokenization import Tokenizer
+
+_MAX_HIDDEN = 1 << 30
 
 
 def run(

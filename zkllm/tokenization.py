@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from zkllm.errors import InputError, UnsupportedModel
@@ -25,11 +26,10 @@ class Tokenizer:
             raise InputError("the prompt is empty: expected at least one token")
         try:
             text.encode()
-            ids = tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
         except UnicodeEncodeError as err:
             raise InputError(f"the prompt is not valid Unicode at character {err.start}") from err
-        except Exception as err:  # tokenizers raises nothing more precise
-            raise InputError(f"the tokenizer cannot spell the prompt: {err}") from err
+        with _guarded("the tokenizer cannot spell the prompt"):
+            ids = tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
         if self.decode(ids) != text:
             odd = next((c for c in text if not self._spells(c)), text[:1])
             raise InputError(
@@ -38,25 +38,39 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, special tokens included."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+        """The text of `ids`, special tokens included; raises `InputError` for a broken decoder."""
+        with _guarded("the tokenizer cannot decode its tokens"):
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def _spells(self, character: str) -> bool:
         try:
-            ids = self._tokenizer.encode(character, add_special_tokens=False).ids
-        except Exception:  # as above
+            with _guarded(""):
+                ids = self._tokenizer.encode(character, add_special_tokens=False).ids
+        except InputError:
             return False
         return self.decode(ids) == character
+
+
+@contextlib.contextmanager
+def _guarded(what: str) -> Iterator[None]:
+    """Raise `InputError` for whatever tokenizers raises; its panics are no `Exception`s."""
+    try:
+        yield
+    except BaseException as err:
+        if not isinstance(err, Exception) and type(err).__name__ != "PanicException":
+            raise
+        raise InputError(f"{what}: {' '.join(str(err).split())[:120]}") from err
 
 
 def parse(data: bytes, vocabulary: int) -> Any:
     """The tokenizer in `data`; raises `InputError` if it is none, or one of another model."""
     import tokenizers
 
-    try:
+    with _guarded("tokenizer.json: not a tokenizer"):
         tokenizer = tokenizers.Tokenizer.from_buffer(data)
-    except Exception as err:  # tokenizers raises nothing more precise
-        raise InputError(f"tokenizer.json: not a tokenizer: {str(err)[:120]}") from err
+    # Either would change the ids of a prompt, and padding may ask for any amount of memory.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     size = tokenizer.get_vocab_size(with_added_tokens=True)
     if size > vocabulary:
         raise InputError(

@@ -205,6 +205,13 @@ def _check_demands(
 
 def _check_prompt(bundle: Bundle, tokenizer: Tokenizer) -> None:
     """(9), first half: the prompt ids are the tokenizer's for the prompt."""
+    spelled = len(tokenizer.decode(bundle.statement.prompt_ids))
+    # megabytes of text would take gigabytes to encode, only to give other ids than these few
+    if len(bundle.prompt) > spelled:
+        raise StatementMismatch(
+            f"prompt: the tokenizer cannot spell {len(bundle.prompt)} characters with the ids of "
+            f"the statement, which give {spelled}"
+        )
     try:
         ids = tokenizer.encode(bundle.prompt)
     except InputError as err:

@@ -8,7 +8,7 @@ import numpy as np
 
 from zkllm.backends.base import Checked, Claim, Estimate, Pin, Progress, silent
 from zkllm.bundle import BackendName
-from zkllm.errors import ConstraintViolation, InvalidBundle, ProofRejected
+from zkllm.errors import ConstraintViolation, InvalidBundle, ProofRejected, UnsupportedModel
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification, multiply_adds
@@ -76,8 +76,14 @@ def _difference(model: ExactModel, claim: Claim) -> str:
 
 
 def recompute(model: ExactModel, claim: Claim) -> IntArray:
-    """What the unit of `claim` really gives for the claimed inputs."""
-    if claim.unit != "head":
-        return reference.run_unit(model, claim.unit, claim.inputs)
-    rows = claim.inputs[claim.first_row : claim.first_row + len(claim.outputs)]
-    return reference.run_unit(model, "head", rows)
+    """What the unit of `claim` really gives for the claimed inputs.
+
+    Raises `UnsupportedModel` if the numbers of a hostile model leave what int64 holds.
+    """
+    inputs = claim.inputs
+    if claim.unit == "head":
+        inputs = inputs[claim.first_row : claim.first_row + len(claim.outputs)]
+    try:
+        return reference.run_unit(model, claim.unit, inputs)
+    except (OverflowError, IndexError) as err:
+        raise UnsupportedModel(f"{claim.unit}: the bounds of the model do not hold: {err}") from err

@@ -45,9 +45,8 @@ def command(prompt: str | None, folder: Path | None, force: bool) -> None:
                     refused = True
                     output.out.print(f"[bold red]refused[/] {output.shown(event.message)}")
                 else:
-                    output.out.print(
-                        f"{event.title:<7} [dim]{event.seconds:6.1f} s[/]  {output.shown(event.result)}"
-                    )
+                    result = output.shown(event.result)
+                    output.out.print(f"{event.title:<7} [dim]{event.seconds:6.1f} s[/]  {result}")
     if not refused:
         raise BackendError("the forged bundle was not refused: do not trust this installation")
     if folder is not None:

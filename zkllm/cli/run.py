@@ -9,7 +9,7 @@ import click
 from zkllm import output
 from zkllm.cli import options
 from zkllm.errors import InputError
-from zkllm.running import Device
+from zkllm.executing import Device
 
 
 @click.command("run")
@@ -84,4 +84,6 @@ def command(
     else:
         output.out.print(f"fragment of {statement.positions} rows: {statement.boundaries[-1]}")
     if size is not None:
-        output.err.print(f"trace of {output.bytes_text(size)} in {output.shown(trace)}", style="dim")
+        output.err.print(
+            f"trace of {output.bytes_text(size)} in {output.shown(trace)}", style="dim"
+        )

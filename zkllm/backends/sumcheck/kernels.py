@@ -326,3 +326,18 @@ def combine_rows(matrix, coefficients):  # type: ignore[no-untyped-def]  # noqa:
                 out[j, 0] = _add(out[j, 0], _multiply(value, c0))
                 out[j, 1] = _add(out[j, 1], _multiply(value, c1))
     return out
+
+
+@njit(cache=True, nogil=True)
+def fingerprints(keys, values, base0, base1, beta0, beta1, square0, square1):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """base - β·key - β²·value: keys and values [n] of the base field, result [n, 2]."""
+    out = np.empty((len(keys), 2), dtype=np.uint64)
+    for i in range(len(keys)):
+        first = _subtract(base0, _multiply(keys[i], beta0))
+        second = _subtract(base1, _multiply(keys[i], beta1))
+        if values[i] != _0:
+            first = _subtract(first, _multiply(values[i], square0))
+            second = _subtract(second, _multiply(values[i], square1))
+        out[i, 0] = first
+        out[i, 1] = second
+    return out

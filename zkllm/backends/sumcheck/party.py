@@ -6,11 +6,14 @@ reads, and the verifier checks where the prover passes on. Whoever reads `operat
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
+
+import numpy as np
 
 from zkllm.backends.sumcheck import shapes
 from zkllm.backends.sumcheck.field import (
@@ -30,6 +33,70 @@ Functional: TypeAlias = tuple[tuple[Ext, Coordinates], ...]
 """A linear form on a column: factor and local point of every block, in the order of its blocks."""
 Monomial: TypeAlias = tuple[Ext, tuple[int, ...]]
 """A factor and the indices of at most three tables that it multiplies."""
+
+Tables: TypeAlias = Callable[[], list[Words]]
+"""Makes the prover's tables of a sumcheck."""
+
+
+class Rounds(Protocol):
+    """The prover's side of a sumcheck between two rounds."""
+
+    def message(self, degree: int) -> list[Ext]:
+        """The round polynomial at 0, 2 and, for degree 3, at 3."""
+        ...
+
+    def bind(self, challenge: Ext) -> None:
+        """Go on with the next variable set to `challenge`."""
+        ...
+
+
+class LayerRounds(Rounds, Protocol):
+    """The prover's side of the sumcheck over one layer of fractions."""
+
+    def children(self) -> list[Ext]:
+        """p0, p1, q0 - 1, q1 - 1 at the bound point, after the last round."""
+        ...
+
+
+class Committed(Protocol):
+    """The prover's side of the commitment."""
+
+    def root(self) -> bytes:
+        """What is sent for it."""
+        ...
+
+    def batch_tables(self, claims: Sequence[Opening], factors: Sequence[Ext]) -> list[Words]:
+        """The committed vector and the weights Σ factor·functional, of its length."""
+        ...
+
+    def value_at(self, point: Coordinates) -> list[Ext]:
+        """The one value of the committed vector at `point`."""
+        ...
+
+    def combined_row(self, factors: Words) -> bytes:
+        """Σ factors[i]·row_i of the matrix, as bytes."""
+        ...
+
+    def opened_columns(self, indices: Sequence[int]) -> bytes:
+        """Encoded columns, each with its path."""
+        ...
+
+
+class FractionTree(Protocol):
+    """The prover's binary tree of fractions; layer 0 holds the leaves."""
+
+    def root(self) -> list[Ext]:
+        """Numerator and denominator, less 1, of the whole sum."""
+        ...
+
+    def layer(self, level: int, point: Coordinates, factor: Ext) -> LayerRounds:
+        """The sumcheck that reduces the parents of `level` at `point` to their children."""
+        ...
+
+
+def message_of(state: Rounds | None, degree: int) -> list[Ext]:
+    """What the prover sends; the verifier has no state and never asks."""
+    return [] if state is None else state.message(degree)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +169,32 @@ class Party(ABC):
         """`count` elements that the prover makes and sends and the verifier reads; absorbed."""
 
     @abstractmethod
-    def require(self, label: str, difference: Callable[[], Ext]) -> None:
-        """Refuse unless `difference` is zero; only the verifier computes it."""
+    def require(self, label: str, holds: Callable[[], bool]) -> None:
+        """Refuse unless `holds`; only the verifier asks."""
+
+    @abstractmethod
+    def exchange_bytes(self, label: str, make: Callable[[], bytes], length: int) -> bytes:
+        """`length` bytes, absorbed like everything that is sent."""
 
     @abstractmethod
     def evaluate(self, column: str, functional: Functional) -> Ext:
         """The value of a column, for the prover; the verifier never calls this."""
 
     @abstractmethod
-    def round_message(self, state: object, degree: int) -> list[Ext]:
-        """The next round polynomial of a sumcheck at 0, 2, 3."""
-
-    @abstractmethod
-    def begin(self, dims: Dims, tables: Callable[[], list[Words]], monomials: list[Monomial]) -> object:
+    def begin(self, dims: Dims, tables: Tables, monomials: list[Monomial]) -> Rounds | None:
         """The prover's state of a sumcheck; nothing for the verifier."""
 
     @abstractmethod
-    def bind(self, state: object, challenge: Ext) -> object:
-        """The state after the next variable is bound."""
+    def fraction_tree(self, alpha: Ext, beta: Ext) -> FractionTree | None:
+        """The prover's fractions of all lookups and tables; nothing for the verifier."""
+
+    def exchange_words(self, label: str, make: Callable[[], bytes], count: int) -> Words:
+        """`count` elements as an array [count, 2]."""
+        data = self.exchange_bytes(label, make, CANONICAL_BYTES * count)
+        words = np.frombuffer(data, dtype="<u8").astype(np.uint64).reshape(-1, 2)
+        if (words >= np.uint64(MODULUS)).any():
+            raise ProofRejected("sumcheck: a field element is not below p")
+        return words
 
     def count_error(self, label: str, numerator: int) -> None:
         """Note that a challenge misleads with probability numerator/|F| at most."""
@@ -137,11 +212,15 @@ class Party(ABC):
         values = iter(self.transcript.challenges(label, sum(counts)))
         return tuple(tuple(next(values) for _ in range(count)) for count in counts)
 
-    def claim(self, label: str, column: str, functional: Functional) -> Ext:
+    def claim(self, column: str, functional: Functional) -> Ext:
         """The value of `column` under `functional`, entered into the ledger."""
-        (value,) = self.exchange(label, lambda: [self.evaluate(column, functional)], 1)
+        make = functools.partial(self._evaluated, column, functional)
+        (value,) = self.exchange(f"value of {column}", make, 1)
         self.ledger.enter(Opening(column, functional, value))
         return value
+
+    def _evaluated(self, column: str, functional: Functional) -> list[Ext]:
+        return [self.evaluate(column, functional)]
 
     def value(self, combination: Combination, point: Point) -> Ext:
         """The extension of a combination of columns at `point`; columns are claimed once."""
@@ -149,7 +228,7 @@ class Party(ABC):
         for column, factor in combination.terms.items():
             if (column, point) not in self._known:
                 functional = functional_at(combination.dims, point)
-                self._known[column, point] = self.claim(f"value of {column}", column, functional)
+                self._known[column, point] = self.claim(column, functional)
             result = result + self._known[column, point] * (factor % MODULUS)
         return result
 
@@ -158,7 +237,7 @@ class Party(ABC):
         label: str,
         dims: Dims,
         total: Ext,
-        tables: Callable[[], list[Words]],
+        tables: Tables,
         monomials: list[Monomial],
     ) -> tuple[Point, Ext]:
         """Reduce Σ over all places of Σ monomials = `total` to a point and the value there.
@@ -167,22 +246,25 @@ class Party(ABC):
         calls it. The caller must check the value that comes back against the tables' extensions.
         """
         degree = max(len(factors) for _, factors in monomials)
-        state = self.begin(dims, tables, monomials)
-        rounds = sum(shapes.variables(n) for n in dims)
-        self.count_error(label, degree * rounds)
+        return self.rounds(label, dims, total, self.begin(dims, tables, monomials), degree)
+
+    def rounds(
+        self, label: str, dims: Dims, total: Ext, state: Rounds | None, degree: int
+    ) -> tuple[Point, Ext]:
+        """The rounds of a sumcheck of `degree`, whatever the summand."""
+        count = sum(shapes.variables(n) for n in dims)
+        self.count_error(label, degree * count)
+        message = functools.partial(message_of, state, degree)
         bound = []
-        for _ in range(rounds):
-            challenge, total = self.round(label, state, degree, total)
-            state = self.bind(state, challenge)
+        for _ in range(count):
+            at = self.exchange(f"{label}: round", message, degree)
+            challenge = self.transcript.challenge(f"{label}: bind")
+            # The value at 1 is not sent: it is what the claim leaves.
+            total = interpolate([at[0], total - at[0], *at[1:]], challenge)
+            if state is not None:
+                state.bind(challenge)
             bound.append(challenge)
         return shapes.unflatten(tuple(bound), dims), total
-
-    def round(self, label: str, state: object, degree: int, claim: Ext) -> tuple[Ext, Ext]:
-        """One round: the challenge and the round polynomial there."""
-        at = self.exchange(f"{label}: round", lambda: self.round_message(state, degree), degree)
-        challenge = self.transcript.challenge(f"{label}: bind")
-        # The value at 1 is not sent: it is what the claim leaves.
-        return challenge, interpolate([at[0], claim - at[0], *at[1:]], challenge)
 
     def soundness_bits(self) -> float:
         """-log2 of the sum of all errors."""

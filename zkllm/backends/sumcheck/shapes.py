@@ -24,6 +24,8 @@ from zkllm.backends.sumcheck.field import (
     ZERO,
     Ext,
     Words,
+    add,
+    dot,
     multiply_ext,
     subtract,
 )
@@ -159,19 +161,23 @@ def causal_product(n: int, r: tuple[Coordinates, Coordinates], s: tuple[Coordina
     return _triangle(rows, columns, 0)
 
 
-def causal_block(block: tuple[tuple[int, int], tuple[int, int]], i: Coordinates, j: Coordinates) -> Ext:
-    """Σ of eq(a, i)·eq(b, j) over places (row_start + a, column_start + b) of the lower triangle.
+def causal_block(
+    rows: tuple[int, int], columns: tuple[int, int], i: Coordinates, j: Coordinates
+) -> Ext:
+    """Σ of eq(a, i)·eq(b, j) over places (row start + a, column start + b) of the lower triangle.
 
-    `block` is (start, logarithm) of rows and of columns; i and j are local.
+    `rows` and `columns` are (start, logarithm of the length); i and j are local.
     """
-    (row_start, _), (column_start, _) = block
-    return _triangle(eq_table(i), eq_table(j), row_start - column_start)
+    offset = rows[0] - columns[0]
+    if offset >= (1 << columns[1]) - 1:
+        return ONE
+    if offset + (1 << rows[1]) <= 0:
+        return ZERO
+    return _triangle(eq_table(i), eq_table(j), offset)
 
 
 def _triangle(rows: Words, columns: Words, offset: int) -> Ext:
     """Σ rows[a]·columns[b] over b <= a + offset."""
-    from zkllm.backends.sumcheck.field import add, dot
-
     # A running sum of field elements, by doubling: numpy has no cumulative sum modulo p.
     sums = columns
     step = 1
