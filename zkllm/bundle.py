@@ -17,6 +17,7 @@ from zkllm.digests import Digest, canonical_json, parse_canonical_json, repeated
 from zkllm.errors import InvalidBundle, LimitExceeded, StatementMismatch, UnsupportedVersion
 from zkllm.exact.specification import Specification
 from zkllm.files import read_limited, write_atomically
+from zkllm.records import word
 from zkllm.statement import Statement, text_digest
 from zkllm.tensors import IntArray, TensorType, bytes_digest, from_bytes, narrowest, to_bytes
 
@@ -71,9 +72,9 @@ class Section:
             raise InvalidBundle(f"{what}: expected an object with name and length")
         unknown = set(value) - {"name", "length", "tensor", "backend"}
         if unknown:
-            raise InvalidBundle(f"{what}: unknown field {min(unknown)[:40]}")
+            raise InvalidBundle(f"{what}: unknown field {word(min(unknown))}")
         name, length, backend = value["name"], value["length"], value.get("backend")
-        if type(name) is not str or not 0 < len(name) <= 100:
+        if type(name) is not str or not 0 < len(name) <= 100 or not name.isprintable():
             raise InvalidBundle(f"{what}.name: expected a short text, got {name!r:.60}")
         if type(length) is not int or not 0 <= length < 1 << 40:
             raise InvalidBundle(f"{what}.length: expected a number of bytes, got {length!r:.40}")

@@ -12,6 +12,7 @@ from zkllm.bundle import BACKENDS, VERSION, BackendName
 from zkllm.digests import Digest, is_digest
 from zkllm.errors import InputError, UnsupportedVersion
 from zkllm.files import read_limited
+from zkllm.records import word
 
 FORMAT = 1
 INSECURE_SRS = "insecure-development"
@@ -67,7 +68,7 @@ class Policy:
         known = {"format", "model", "bundle_versions", "require_fresh", "srs", "units", "keys"}
         unknown = set(value) - known
         if unknown:
-            raise InputError(f"unknown field {min(unknown)[:40]}")
+            raise InputError(f"unknown field {word(min(unknown))}")
         model, units, keys = value.get("model"), value.get("units"), value.get("keys", {})
         if not isinstance(model, str) or not is_digest(model):
             raise InputError(f"model: expected a sha256 digest, got {model!r:.40}")
@@ -76,15 +77,16 @@ class Policy:
         for unit, backend in units.items():
             if backend not in BACKENDS:
                 raise InputError(
-                    f"units.{unit}: expected one of {', '.join(BACKENDS)}, got {backend!r:.40}"
+                    f"units.{word(unit)}: expected one of {', '.join(BACKENDS)}, "
+                    f"got {backend!r:.40}"
                 )
         if not isinstance(keys, dict):
             raise InputError("keys: expected a table of tables")
         for unit, pins in keys.items():
             if unit not in units:
-                raise InputError(f"keys.{unit}: there is no such entry in units")
+                raise InputError(f"keys.{word(unit)}: there is no such entry in units")
             if not isinstance(pins, dict) or not all(map(is_digest, pins.values())):
-                raise InputError(f"keys.{unit}: expected sha256 digests by file name")
+                raise InputError(f"keys.{word(unit)}: expected sha256 digests by file name")
         srs = value.get("srs")
         if srs not in (None, INSECURE_SRS):
             raise InputError(f"srs: expected {INSECURE_SRS!r} or nothing, got {srs!r:.40}")

@@ -11,6 +11,11 @@ from zkllm.digests import Digest, is_digest
 from zkllm.errors import InvalidBundle
 
 
+def word(text: str) -> str:
+    """`text`, a name that someone else chose, for a message: short and on one line."""
+    return ascii(text)[1:-1][:60]
+
+
 def to_json(value: Any) -> Any:
     """`value`, a record or a collection of records, as plain JSON values."""
     if dataclasses.is_dataclass(value):
@@ -55,11 +60,11 @@ def from_json(kind: Any, value: Any, what: str) -> Any:
         raise InvalidBundle(f"{what}: expected an object, got {type(value).__name__}")
     if origin is dict:
         item = typing.get_args(kind)[1]
-        return {key: from_json(item, v, f"{what}.{key[:60]}") for key, v in value.items()}
+        return {key: from_json(item, v, f"{what}.{word(key)}") for key, v in value.items()}
     hints = typing.get_type_hints(kind)
     if set(value) != set(hints):
-        odd = sorted(set(value) ^ set(hints))[0][:40]
+        odd = min(set(value) ^ set(hints))
         state = "unknown" if odd in value else "missing"
-        raise InvalidBundle(f"{what}: {state} field {odd}")
+        raise InvalidBundle(f"{what}: {state} field {word(odd)}")
     fields = {name: from_json(hint, value[name], f"{what}.{name}") for name, hint in hints.items()}
     return kind(**fields)

@@ -151,9 +151,7 @@ def test_evidence_of_no_possible_length(model: ExactModel, keys: Path, size: int
 
 @pytest.mark.parametrize("name", ["inputs", "outputs"])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_boundary_beyond_its_bound(
-    model: ExactModel, keys: Path, name: str, sign: int
-) -> None:
+def test_a_boundary_beyond_its_bound(model: ExactModel, keys: Path, name: str, sign: int) -> None:
     """The window argument of the circuit begins here: x and x' are not checked inside."""
     bounds = model.specification.boundary_bounds()
     bound = bounds[0 if name == "inputs" else 1]
@@ -207,9 +205,7 @@ def _run_arg(name: str, value: Any) -> Edit:
         (_run_arg("param_visibility", "Private"), "param_visibility"),
     ],
 )
-def test_settings_that_leave_freedom(
-    model: ExactModel, keys: Path, edit: Edit, match: str
-) -> None:
+def test_settings_that_leave_freedom(model: ExactModel, keys: Path, edit: Edit, match: str) -> None:
     """Even if the policy pins them."""
     path = keys / FOLDER / "settings.json"
     changed = json.loads(path.read_bytes())
@@ -254,9 +250,7 @@ def test_proving_with_keys_for_something_else(
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}"])
-def test_proving_with_keys_for_nobody_knows_what(
-    model: ExactModel, keys: Path, text: str
-) -> None:
+def test_proving_with_keys_for_nobody_knows_what(model: ExactModel, keys: Path, text: str) -> None:
     (keys / FOLDER / "about.json").write_text(text)
     with pytest.raises(InputError, match=r"about\.json: (not JSON|expected the model)"):
         BACKEND.prove(model, claim_of(model), keys)
@@ -264,7 +258,7 @@ def test_proving_with_keys_for_nobody_knows_what(
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"proof": []}', b'{"proof": [256]}'])
 def test_no_proof_in_what_ezkl_wrote(data: bytes) -> None:
-    with pytest.raises(BackendError, match="no proof|expected a proof"):
+    with pytest.raises(BackendError, match=r"no proof|expected a proof"):
         proofs.proof_bytes(data)
 
 
@@ -310,9 +304,7 @@ def test_a_proof_verifies(proved: Proved, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_public_srs_is_no_assumption(
-    proved: Proved, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_public_srs_is_no_assumption(proved: Proved, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = proved.pin.digests["kzg1.srs"].removeprefix("sha256:")
     monkeypatch.setattr(srs, "PUBLIC_SHA256", {1: digest})
     assert verify(proved).assumptions == ()
@@ -412,9 +404,7 @@ def test_what_is_verified_is_what_was_hashed(
 
 
 @pytest.mark.slow
-def test_proving_verifies_its_own_proof(
-    proved: Proved, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_proving_verifies_its_own_proof(proved: Proved, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "_verifies", lambda *_: False)
     with pytest.raises(ProofRejected):
         BACKEND.prove(proved.model, proved.claim, proved.keys)
@@ -478,9 +468,11 @@ def _unchecked(name: str) -> Callable[[Circuit], Circuit]:
 def _attained_by_one_more(circuit: Circuit) -> Circuit:
     """Π(1 - u) where Π(-u) is due: the maximum may be one too high."""
     place = next(i for i, e in enumerate(circuit.equations) if e.name == "attained")
-    one_less = next(
-        node for node in circuit.expressions if node.operation == "product"
-    ).operands[0].operands[0]
+    one_less = (
+        next(node for node in circuit.expressions if node.operation == "product")
+        .operands[0]
+        .operands[0]
+    )
     constant = one_less.operands[1]
     constant.detail[...] = constant.detail - 1
     assert circuit.equations[place].name == "attained"
@@ -605,9 +597,7 @@ def test_an_input_passed_through_is_not_tied(tmp_path: Path) -> None:
             pk=folder / "pk.key",
             srs=source,
         )
-        return audit.audit(
-            folder / "pk.key", folder / "settings.json", backends.relation(circuit)
-        )
+        return audit.audit(folder / "pk.key", folder / "settings.json", backends.relation(circuit))
 
     assert report(lambda x: x + x).ok
     problems = report(lambda x: x).problems

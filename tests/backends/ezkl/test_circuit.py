@@ -27,7 +27,7 @@ from tests.backends.ezkl.circuits import (
 )
 from zkllm.backends.ezkl import circuit as circuits
 from zkllm.backends.ezkl import recipe
-from zkllm.backends.ezkl.equations import Circuit, Integers, Lookup, Values, integers
+from zkllm.backends.ezkl.equations import Circuit, Lookup, Values, integers
 from zkllm.backends.ezkl.recipe import FIELD
 from zkllm.errors import ConstraintViolation, UnsupportedModel
 from zkllm.exact import arithmetic, reference
@@ -120,9 +120,7 @@ def test_exp_bound_is_that_of_the_table(model: ExactModel, circuit: Circuit) -> 
     assert circuit.exp_bound == int(model.tensor("table.exp").max())
 
 
-def test_over_field_agrees_with_the_integers(
-    circuit: Circuit, public: Public, exp: Lookup
-) -> None:
+def test_over_field_agrees_with_the_integers(circuit: Circuit, public: Public, exp: Lookup) -> None:
     flat = circuit.flat_inputs(circuit.honest(public, exp))
     tables = {"Exp": exp, "ACosh": lambda _: 0}
     outputs, lookups = circuit.over_field(flat, lambda name, a: tables[name](_signed(a)), FIELD)
@@ -235,9 +233,7 @@ def test_a_lower_maximum_with_its_argument_kept_inside(
     assert _attack(circuit, public, exp, **overrides) == {"score.remainder"}
 
 
-def test_a_future_token(
-    model: ExactModel, circuit: Circuit, public: Public, exp: Lookup
-) -> None:
+def test_a_future_token(model: ExactModel, circuit: Circuit, public: Public, exp: Lookup) -> None:
     """Attention that sees every position, with honest weights for all of them."""
     unit = model.specification.units()[UNIT]
     assert isinstance(unit, Attention)
@@ -394,7 +390,9 @@ def test_ezkl_refuses_dishonest_hints(
 def test_other_units_and_tables_are_unsupported(model: ExactModel, tiny_model: ExactModel) -> None:
     spec = model.specification
     assert circuits.unsupported(spec, UNIT, RECIPE) == ""
-    assert circuits.unsupported(spec, "mlp[0]", RECIPE) == "mlp[0]: ezkl proves attention units only"
+    assert (
+        circuits.unsupported(spec, "mlp[0]", RECIPE) == "mlp[0]: ezkl proves attention units only"
+    )
     assert "EXP table" in circuits.unsupported(tiny_model.specification, UNIT, RECIPE)
     other = replace(spec, exp=replace(spec.exp, value_parameter=0))
     assert "EXP table" in circuits.unsupported(other, UNIT, RECIPE)
