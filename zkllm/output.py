@@ -81,7 +81,8 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 def show(rows: Table) -> None:
     """`rows` on stdout as wide as they are: a digest that is cut off names nothing."""
-    out.print(rows, width=_WIDEST)
+    # rich narrows every table to the width of its console
+    Console(highlight=False, emoji=False, file=out.file, width=_WIDEST).print(rows)
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> None:

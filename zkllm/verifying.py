@@ -27,6 +27,7 @@ from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
 from zkllm.files import read_limited
 from zkllm.policy import Policy
+from zkllm.records import word
 from zkllm.statement import Statement
 from zkllm.tokenization import Tokenizer
 
@@ -181,7 +182,7 @@ def _check_demands(
     if set(policy.units) != set(units):
         odd = min(set(policy.units) ^ set(units))
         state = "is no unit of the model" if odd in policy.units else "is not in the policy"
-        raise PolicyViolation(f"units: {odd} {state}")
+        raise PolicyViolation(f"units: {word(odd)} {state}")
     for unit in units:
         demanded = policy.units[unit]
         if unit not in bundle.evidence:

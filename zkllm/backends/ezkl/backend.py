@@ -424,7 +424,7 @@ def _is_complete(folder: Path, about: Mapping[str, Any]) -> bool:
 
 
 def _estimate(built: Circuit, chosen: Recipe, work: int) -> Estimate:
-    """Figures fitted to measurements on two cores; see `docs/ezkl-circuits.md`."""
+    """Figures fitted to what `benchmarks.demo` and `benchmarks.head` measured on two cores."""
     logrows = chosen.window.logrows
     cells = built.cells()
     blocks = -(-cells // (chosen.columns * (1 << logrows)))
@@ -435,7 +435,7 @@ def _estimate(built: Circuit, chosen: Recipe, work: int) -> Estimate:
         key_bytes=(blocks + 1) * (24 << 20),
         evidence_bytes=2000 + 960 * blocks,
         memory_bytes=(blocks + 1) * (64 << 20),
-        setup_seconds=cells * 1.3e-4,
-        prove_seconds=cells * 2.0e-4,
+        setup_seconds=cells * 6e-5,
+        prove_seconds=cells * 8e-5,
         verify_seconds=0.5,
     )
