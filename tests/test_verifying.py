@@ -264,6 +264,15 @@ def test_m42_unicode_twin(tiny_model: ExactModel, honest: Bundle, policy: Policy
     refuse(StatementMismatch, "cannot spell", forged, tiny_model, policy)
 
 
+def test_a_prompt_far_longer_than_its_ids(
+    tiny_model: ExactModel, honest: Bundle, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused before it is encoded: a megabyte of text would cost the tokenizer a gigabyte."""
+    monkeypatch.setattr(Tokenizer, "encode", lambda *_: pytest.fail("the prompt was encoded"))
+    forged = seal(tiny_model, replace(honest, prompt="a" * (1 << 20)))
+    refuse(StatementMismatch, "cannot spell 1048576 characters", forged, tiny_model, policy)
+
+
 def test_m41_text_without_its_digest(
     tiny_model: ExactModel, honest: Bundle, policy: Policy
 ) -> None:
