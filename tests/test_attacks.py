@@ -406,7 +406,7 @@ def test_rows_are_never_changed(tiny_checkpoint: Any, tmp_path: Path) -> None:
     specification, tensors = build(tiny_checkpoint, PRECISIONS["wide"], (0, 1))
     model = save(specification, tensors, None, tmp_path / "model")
     with pytest.raises(InputError, match="expected integers, got float64"):
-        run_fragment(model, np.full((2, 32), 0.5))  # type: ignore[arg-type]
+        run_fragment(model, np.full((2, 32), 0.5))
     assert fragment_trace(model, np.ones((2, 32), dtype=np.int64)).statement.positions == 2
 
 
@@ -507,7 +507,8 @@ def test_any_locale_and_any_name(tiny_model: ExactModel, work: Path) -> None:
 def test_verdicts_without_a_stdout(bundle: str, tiny_model: ExactModel, work: Path) -> None:
     code = {"good": 0, "bad": 4}[bundle]
     assert shell(f"$ZKLLM {bundle} --json >&-", tiny_model, work) == (code, "", "")
-    code, _, err = shell(f"$ZKLLM {bundle} --json >/dev/full", tiny_model, work)
+    command = f"unset PYTHONUNBUFFERED; $ZKLLM {bundle} --json >/dev/full"
+    code, _, err = shell(command, tiny_model, work)
     assert code == 5
     assert "No space left" in err
 

@@ -128,7 +128,7 @@ def read_hidden(path: Path) -> IntArray:
     data = read_limited(path, _MAX_HIDDEN)
     try:
         array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, MemoryError, SyntaxError, tokenize.TokenError) as err:
+    except (ValueError, MemoryError, tokenize.TokenError) as err:
         raise InputError(f"{path}: expected a .npy file of integers: {str(err)[:80]}") from err
     try:
         return _integers(array)

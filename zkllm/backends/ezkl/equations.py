@@ -226,8 +226,8 @@ class Circuit:
         """Integers that the verifier knows, and has found to be at most `bound` in magnitude."""
         node = self.append("input", shape, (), name, bound)
         self.public.append(node)
-        # An output that is an input as it came in is tied to a cell of its own, not to the input:
-        # what is exposed has to be the result of a gate.
+        # What is exposed is the result of a gate, so that the proof never rests on how ezkl ties an
+        # output that is an input as it came in.
         self.exposed.append(node + node)
         return node
 
