@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import sys
 import time
@@ -49,6 +50,15 @@ def survive_any_locale() -> None:
 def one_line(text: str) -> str:
     """`text` without line breaks and control characters: a bundle must not write to a terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def abandon_stdout() -> None:
+    """Give up what stdout does not take: Python would try again at its end, and exit with 120."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def shown(text: object) -> str:

@@ -82,8 +82,9 @@ def main() -> None:
         output.err.print("[bold red]error:[/] out of memory")
         sys.exit(5)
     except BrokenPipeError:
-        sys.stderr.close()
+        output.abandon_stdout()
         sys.exit(1)
     except OSError as failure:
+        output.abandon_stdout()
         output.err.print(f"[bold red]error:[/] {output.one_line(str(failure))}", markup=True)
         sys.exit(5)

@@ -67,7 +67,7 @@ def attention(
         raise UnsupportedModel(
             f"{unit}: expected a run of {' or '.join(map(str, recipe.tokens))} positions, "
             f"got {tokens}",
-            hint="zkllm run --pad-to fills a run up",
+            hint="zkllm run --pad T fills a run up",
         )
     architecture = specification.architecture
     width, heads = architecture.width, architecture.heads
