@@ -13,7 +13,7 @@ PACKAGE = ROOT / "zkllm"
 
 LAYERS: list[set[str]] = [
     {"errors", "digests", "tensors", "records", "files", "data"},
-    {"exact", "checkpoints", "statement", "bundle", "policy", "tokenization"},
+    {"exact", "checkpoints", "statement", "bundle", "policy", "tokenization", "workers"},
     {"backends"},
     {"verifying"},
     {"executing", "fidelity", "exporting", "running", "proving", "planning", "keys", "inspecting"},
@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
 ]
 """Lowest first. `verifying` stands alone: it must not need what makes models and proofs."""
 
-HEAVY = {"torch", "onnx", "onnxruntime", "numba", "ezkl"}
+HEAVY = {"torch", "onnx", "onnxruntime", "numba", "llvmlite", "ezkl"}
 ALLOWED_HEAVY = {
     "exact/graph.py": {"onnx"},
     "exact/nodes.py": {"onnx"},
@@ -31,6 +31,7 @@ ALLOWED_HEAVY = {
     "backends/ezkl/lowering.py": {"onnx"},
     "backends/ezkl/circuit.py": {"onnx"},
     "backends/ezkl/worker.py": {"ezkl"},
+    "backends/sumcheck/kernels.py": {"numba", "llvmlite"},
 }
 """Where a heavy package may be named; everybody else goes through these."""
 

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from zkllm.bundle import BackendName
 
 
-AVAILABLE: tuple[BackendName, ...] = ("replay", "ezkl")
+AVAILABLE: tuple[BackendName, ...] = ("replay", "ezkl", "sumcheck")
 """The backends of this release."""
+
+PARALLEL: frozenset[BackendName] = frozenset({"sumcheck"})
+"""Backends whose units are worth a process each: ezkl takes all cores for one unit by itself."""
 
 
 def get_backend(name: BackendName) -> Backend:
@@ -25,4 +28,8 @@ def get_backend(name: BackendName) -> Backend:
         from zkllm.backends.ezkl.backend import EzklBackend
 
         return EzklBackend()
+    if name == "sumcheck":
+        from zkllm.backends.sumcheck.backend import SumcheckBackend
+
+        return SumcheckBackend()
     raise BackendError(f"the backend {name} is not part of this release")

@@ -1,0 +1,243 @@
+"""The backend `sumcheck`: an integrity proof of any unit, not zero-knowledge, unaudited.
+
+Weights are *held*, and then the verifier reads them from the exact model; or *committed*: `setup`
+writes a commitment to the weights of a unit, a policy pins it, and the verifier needs nothing else
+of them. Which of both a proof is for is part of what it proves.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zkllm.backends.base import Checked, Claim, Estimate, Pin, Progress, silent
+from zkllm.backends.sumcheck import estimates
+from zkllm.backends.sumcheck.commitment import HASH
+from zkllm.backends.sumcheck.protocol import Context, check_proof, make_proof
+from zkllm.backends.sumcheck.units import make_circuit
+from zkllm.bundle import BackendName
+from zkllm.digests import Digest, canonical_json, parse_canonical_json, sha256, tagged
+from zkllm.errors import (
+    ConstraintViolation,
+    DigestMismatch,
+    InputError,
+    InvalidBundle,
+    ProofRejected,
+    UnsupportedModel,
+    UntrustedMaterial,
+)
+from zkllm.exact.model import ExactModel
+from zkllm.exact.specification import Attention, Mlp, Specification
+from zkllm.files import read_limited, unit_file_name, write_atomically
+from zkllm.records import from_json, to_json
+from zkllm.tensors import IntArray, tensor_digest
+
+WORDS = "proved (sumcheck, not zero-knowledge, unaudited)"
+COMMITMENT = "commitment.json"
+_MAX_COMMITMENT = 8 << 20
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """What a verifier needs of a unit whose weights it does not hold."""
+
+    format: int
+    unit: str
+    model: Digest
+    root: str
+    """Merkle root over the encoded weights, in hexadecimal."""
+    tables: dict[str, tuple[int, ...]]
+    """The unit's lookup tables, whose digests the specification names."""
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return canonical_json(to_json(self))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, what: str) -> Commitment:
+        """Raises `InvalidBundle` for anything that `to_bytes` does not write."""
+        found: Commitment = from_json(cls, parse_canonical_json(data, what), what)
+        if found.format != _FORMAT:
+            raise InvalidBundle(f"{what}: expected format {_FORMAT}, got {found.format}")
+        if not re.fullmatch(f"[0-9a-f]{{{2 * HASH}}}", found.root):
+            raise InvalidBundle(f"{what}: expected a root of {HASH} bytes, got {found.root!r:.80}")
+        return found
+
+    def model_of(self, specification: Specification) -> ExactModel:
+        """The model as far as the commitment gives it; raises `DigestMismatch` for other tables."""
+        tensors: dict[str, IntArray] = {}
+        for name in table_names(specification, self.unit):
+            stored = specification.tensors[name]
+            if name not in self.tables:
+                raise InvalidBundle(f"{self.unit}: the commitment lacks the table {name}")
+            tensors[name] = np.array(self.tables[name], dtype=np.int64)
+            if tensor_digest(tensors[name], stored.dtype) != stored.digest:
+                raise DigestMismatch(f"{self.unit}: the table {name} is not the model's")
+        return ExactModel.in_memory(specification, tensors)
+
+
+class SumcheckBackend:
+    """Proves every unit, in time near linear in its cells; see `docs/protocol.md`."""
+
+    name: BackendName = "sumcheck"
+
+    def unsupported(self, specification: Specification, unit: str) -> str:
+        try:
+            estimates.circuit_of(specification, unit, specification.architecture.context)
+        except UnsupportedModel as err:
+            return err.message
+        return ""
+
+    def estimate(self, specification: Specification, unit: str, tokens: int) -> Estimate:
+        return estimates.estimate(specification, unit, tokens)
+
+    def setup(
+        self, model: ExactModel, unit: str, tokens: int, keys: Path, progress: Progress = silent
+    ) -> Pin:
+        """Commit to the weights of `unit`; `tokens` has no part in it.
+
+        Raises `InputError` if there is a commitment to other weights already.
+        """
+        made = _commit(model, unit, progress).to_bytes()
+        path = keys / unit_file_name(unit) / COMMITMENT
+        if path.exists() and read_limited(path, _MAX_COMMITMENT) != made:
+            raise InputError(
+                f"{path}: expected a commitment to this model, found another",
+                hint="choose another --keys folder, or delete the file",
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with write_atomically(path) as file:
+            file.write(made)
+        return Pin({COMMITMENT: sha256(made)})
+
+    def pin(
+        self, model: ExactModel, unit: str, keys: Path | None, *, recompute: bool = False
+    ) -> Pin:
+        """No digest where `keys` has no commitment to the unit: its weights are then held."""
+        path = _path(unit, keys)
+        if path is None:
+            return Pin({})
+        data = read_limited(path, _MAX_COMMITMENT)
+        if recompute and data != _commit(model, unit, silent).to_bytes():
+            raise DigestMismatch(
+                f"{path}: not the commitment to this model's {unit}",
+                hint="make it again with: zkllm setup MODEL --backend sumcheck --keys DIR",
+            )
+        return Pin({COMMITMENT: sha256(data)})
+
+    def prove(
+        self, model: ExactModel, claim: Claim, keys: Path | None, progress: Progress = silent
+    ) -> bytes:
+        # compiled kernels are the prover's alone
+        from zkllm.backends.sumcheck import kernels
+
+        kernels.prepare(progress)
+        path = _path(claim.unit, keys)
+        root = None
+        if path is not None:
+            data = read_limited(path, _MAX_COMMITMENT)
+            root = bytes.fromhex(Commitment.from_bytes(data, str(path)).root)
+        circuit = make_circuit(model, claim)
+        try:
+            return make_proof(circuit, context_of(model, claim, root))
+        finally:
+            model.forget()
+
+    def verify(
+        self, claim: Claim, evidence: bytes, model: ExactModel, pin: Pin, keys: Path | None
+    ) -> Checked:
+        root = None
+        if pin.digests:
+            commitment = _pinned(claim.unit, pin, keys)
+            root = bytes.fromhex(commitment.root)
+            model = commitment.model_of(model.specification)
+        try:
+            circuit = make_circuit(model, claim)
+        except ConstraintViolation as err:
+            raise ProofRejected(err.message) from err
+        bits = check_proof(circuit, evidence, context_of(model, claim, root))
+        details: dict[str, Any] = {
+            "proof_bytes": len(evidence),
+            "soundness_bits": round(bits, 1),
+            "weights": "held" if root is None else "committed",
+        }
+        return Checked(WORDS, binds_nonce=True, details=details)
+
+
+def context_of(model: ExactModel, claim: Claim, root: bytes | None) -> Context:
+    """What a proof of `claim` is bound to: the model, the unit, its boundaries, the statement."""
+    items = (
+        ("model", model.digest.encode()),
+        ("unit", claim.unit.encode()),
+        ("statement", claim.statement.encode()),
+        ("inputs", _digest_of(claim.inputs)),
+        ("outputs", _digest_of(claim.outputs)),
+        ("first row", claim.first_row.to_bytes(8, "little")),
+    )
+    return Context(items, root)
+
+
+def _digest_of(array: IntArray) -> bytes:
+    """A digest of a tensor's shape and integers."""
+    shape = b"".join(n.to_bytes(8, "little") for n in array.shape)
+    return tagged("zkllm/sumcheck/tensor/v1", shape, array.astype("<i8").tobytes()).encode()
+
+
+def table_names(specification: Specification, unit: str) -> tuple[str, ...]:
+    """The lookup tables of a unit, which its verifier needs in either mode."""
+    found = specification.units()[unit]
+    if isinstance(found, Attention):
+        return (found.exp,)
+    return (found.gelu,) if isinstance(found, Mlp) else ()
+
+
+def _commit(model: ExactModel, unit: str, progress: Progress) -> Commitment:
+    """The commitment to the weights of `unit`, from the model."""
+    from zkllm.backends.sumcheck import kernels
+    from zkllm.backends.sumcheck.prover import commit_weights
+
+    kernels.prepare(progress)
+    progress(f"{unit}: committing to the weights")
+    plan = estimates.circuit_of(model.specification, unit, 1).plan
+    root = commit_weights(plan, model).root()
+    tables = {
+        name: tuple(int(n) for n in model.tensor(name))
+        for name in table_names(model.specification, unit)
+    }
+    model.forget()
+    return Commitment(_FORMAT, unit, model.digest, root.hex(), tables)
+
+
+def _path(unit: str, keys: Path | None) -> Path | None:
+    """Where the commitment of `unit` is; none if its weights are held."""
+    if keys is None:
+        return None
+    path = keys / unit_file_name(unit) / COMMITMENT
+    return path if path.exists() else None
+
+
+def _pinned(unit: str, pin: Pin, keys: Path | None) -> Commitment:
+    """The commitment that the policy pins, parsed from the bytes that were hashed."""
+    if set(pin.digests) != {COMMITMENT}:
+        raise UntrustedMaterial(
+            f"{unit}: expected a pin of {COMMITMENT} alone, got {', '.join(sorted(pin.digests))}"
+        )
+    if keys is None:
+        raise InputError(
+            f"{unit}: its weights are committed to", hint="name the folder: --keys DIR"
+        )
+    path = keys / unit_file_name(unit) / COMMITMENT
+    data = read_limited(path, _MAX_COMMITMENT)
+    if sha256(data) != pin.digests[COMMITMENT]:
+        raise DigestMismatch(
+            f"{unit}: {COMMITMENT}: expected {pin.digests[COMMITMENT]}, got {sha256(data)}"
+        )
+    commitment = Commitment.from_bytes(data, str(path))
+    if commitment.unit != unit:
+        raise UntrustedMaterial(f"{unit}: the commitment is that of {commitment.unit!r:.40}")
+    return commitment

@@ -1,0 +1,91 @@
+"""A whole proof of one unit: statement, commitment, equations, lookups, openings, in this order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zkllm.backends.sumcheck.commitment import BLOWUP, HASH, QUERIES
+from zkllm.backends.sumcheck.lookups import check_lookups
+from zkllm.backends.sumcheck.opening import Vector, show_claims
+from zkllm.backends.sumcheck.party import Committed, Party
+from zkllm.backends.sumcheck.plan import total
+from zkllm.backends.sumcheck.units import Circuit
+from zkllm.backends.sumcheck.verifier import Verifier
+from zkllm.errors import ConstraintViolation
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a proof is bound to, absorbed before anything else."""
+
+    items: tuple[tuple[str, bytes], ...]
+    weights_root: bytes | None
+    """Root of the commitment to the unit's weights; none where the verifier holds the weights."""
+
+    def absorb(self, party: Party) -> None:
+        """Everything that a proof must not be moved away from."""
+        plan = party.plan
+        parameters = (VERSION, BLOWUP, QUERIES, plan.limb, plan.size(), total(plan.weights))
+        data = b"".join(n.to_bytes(8, "little") for n in parameters)
+        party.transcript.absorb("protocol", data)
+        for label, item in self.items:
+            party.transcript.absorb(label, item)
+        party.transcript.absorb("weights", self.weights_root or b"")
+
+
+def make_proof(circuit: Circuit, context: Context) -> bytes:
+    """The proof of the circuit's claim.
+
+    Raises `ConstraintViolation` if the claim is not true; whether the proof holds is for
+    `check_proof` to say.
+    """
+    # Importing the prover loads compiled kernels; a verifier must not wait for that.
+    from zkllm.backends.sumcheck.prover import Prover, commit_weights
+
+    prover = Prover(circuit.witness(), circuit.model, context.weights_root)
+    weights = None
+    if context.weights_root is not None:
+        weights = commit_weights(circuit.plan, circuit.model)
+        if weights.root() != context.weights_root:
+            raise ConstraintViolation(
+                "the commitment is to other weights than the model's",
+                hint="make it again with: zkllm setup MODEL --backend sumcheck --keys DIR",
+            )
+    run_protocol(prover, prover.committed, weights, circuit, context)
+    return prover.proof
+
+
+def check_proof(circuit: Circuit, proof: bytes, context: Context) -> float:
+    """The bits of soundness of an accepted proof; raises `ProofRejected` for any other."""
+    verifier = Verifier(circuit.plan, circuit.model, context.weights_root, proof)
+    run_protocol(verifier, None, None, circuit, context)
+    verifier.finish()
+    return verifier.soundness_bits()
+
+
+def run_protocol(
+    party: Party,
+    committed: Committed | None,
+    weights: Committed | None,
+    circuit: Circuit,
+    context: Context,
+) -> None:
+    """All steps, for either party; the verifier has the values of neither commitment."""
+    plan = party.plan
+    context.absorb(party)
+    root = b""
+    if plan.columns:
+        root = party.exchange_bytes(
+            "commitment", lambda: b"" if committed is None else committed.root(), HASH
+        )
+    circuit.check(party)
+    if plan.columns:
+        check_lookups(party)
+        vector = Vector("columns", plan.layout(), plan.size(), root)
+        show_claims(party, party.ledger, vector, committed)
+    if context.weights_root is not None:
+        length = total(plan.weights)
+        vector = Vector("weights", plan.weights_layout(), length, context.weights_root)
+        show_claims(party, party.weights_ledger, vector, weights)

@@ -1,0 +1,153 @@
+"""The prover's side of the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from zkllm.backends.sumcheck import commitment, kernels
+from zkllm.backends.sumcheck.field import Ext, Words, dot, to_field
+from zkllm.backends.sumcheck.party import (
+    Functional,
+    Monomial,
+    Opening,
+    Party,
+    Tables,
+    encode_elements,
+)
+from zkllm.backends.sumcheck.plan import Combination, Place, Plan, cells, total
+from zkllm.backends.sumcheck.rounds import Fractions, ProductRounds, words
+from zkllm.backends.sumcheck.shapes import Coordinates, Dims
+from zkllm.backends.sumcheck.witness import Witness
+from zkllm.exact.model import ExactModel
+from zkllm.tensors import IntArray
+
+
+class CommittedVector:
+    """The committed vector, its encoding and its tree."""
+
+    def __init__(self, vector: Words, layout: dict[str, list[Place]]) -> None:
+        self.shape = commitment.shape_of(len(vector))
+        self._layout = layout
+        self._matrix = np.zeros((self.shape.rows, self.shape.columns), dtype=np.uint64)
+        self.vector = self._matrix.reshape(-1)[: len(vector)]
+        self.vector[:] = vector
+        self._encoded = kernels.encode(self._matrix, commitment.BLOWUP)
+        self._tree = commitment.MerkleTree(merkle_layers(self._encoded))
+        self._tables: dict[Coordinates, Words] = {}
+
+    def root(self) -> bytes:
+        return self._tree.root
+
+    def eq_table(self, point: Coordinates) -> Words:
+        """All weights eq(·, point), kept: many columns are claimed at the same point."""
+        if point not in self._tables:
+            self._tables[point] = kernels.eq_table(words(point))
+        return self._tables[point]
+
+    def evaluate(self, column: str, functional: Functional) -> Ext:
+        """The value of one column."""
+        result = Ext(0)
+        for place, (factor, local) in zip(self._layout[column], functional, strict=True):
+            block = self.vector[place.offset : place.offset + (1 << place.block.bits)]
+            a, b = kernels.dot(block, self.eq_table(local))
+            result += factor * Ext(a, b)
+        return result
+
+    def batch_tables(self, claims: Sequence[Opening], factors: Sequence[Ext]) -> list[Words]:
+        weights = np.zeros((len(self.vector), 2), dtype=np.uint64)
+        for claim, gamma in zip(claims, factors, strict=True):
+            places = self._layout[claim.column]
+            for place, (factor, local) in zip(places, claim.functional, strict=True):
+                block = weights[place.offset : place.offset + (1 << place.block.bits)]
+                scale = gamma * factor
+                kernels.accumulate(
+                    block, self.eq_table(local), np.uint64(scale.a), np.uint64(scale.b)
+                )
+        self._tables.clear()
+        return [self.vector, weights]
+
+    def value_at(self, point: Coordinates) -> list[Ext]:
+        low, high = point[: self.shape.log_columns], point[self.shape.log_columns :]
+        outer = np.ascontiguousarray(kernels.eq_table(words(high))[: self.shape.rows])
+        return [dot(kernels.combine_rows(self._matrix, outer), kernels.eq_table(words(low)))]
+
+    def combined_row(self, factors: Words) -> bytes:
+        return np.asarray(kernels.combine_rows(self._matrix, factors)).astype("<u8").tobytes()
+
+    def opened_columns(self, indices: Sequence[int]) -> bytes:
+        columns = np.ascontiguousarray(self._encoded[:, indices].T).astype("<u8")
+        return b"".join(
+            column.tobytes() + self._tree.path(index)
+            for column, index in zip(columns, indices, strict=True)
+        )
+
+
+def merkle_layers(encoded: Words) -> list[npt.NDArray[np.uint8]]:
+    """All layers of the tree over the columns of `encoded`, the leaves first, each [n, 32]."""
+    layers = [kernels.hash_columns(0, encoded)]
+    while len(layers[-1]) > 1:
+        pairs = layers[-1].view("<u8").astype(np.uint64).reshape(-1, 8)
+        layers.append(kernels.hash_columns(1, np.ascontiguousarray(pairs.T)))
+    return layers
+
+
+def commit_weights(plan: Plan, model: ExactModel) -> CommittedVector:
+    """The commitment to the weights of a unit."""
+    layout = plan.weights_layout()
+    vector = np.zeros(total(plan.weights), dtype=np.uint64)
+    for name, places in layout.items():
+        values = model.tensor(name).reshape(plan.weights[name])
+        for place in places:
+            block = slice(place.offset, place.offset + (1 << place.block.bits))
+            vector[block] = to_field(cells(values, place))
+    return CommittedVector(vector, layout)
+
+
+class Prover(Party):
+    """Makes a proof: what it sends is kept in `sent`."""
+
+    def __init__(self, witness: Witness, model: ExactModel, weights_root: bytes | None) -> None:
+        super().__init__(witness.plan, model, weights_root)
+        self.witness = witness
+        self.sent: list[bytes] = []
+        self.committed: CommittedVector | None = None
+        if witness.plan.columns:
+            self.committed = CommittedVector(witness.committed(), witness.plan.layout())
+
+    @property
+    def proof(self) -> bytes:
+        """Everything that was sent."""
+        return b"".join(self.sent)
+
+    def exchange(self, label: str, make: Callable[[], Sequence[Ext]], count: int) -> list[Ext]:
+        elements = list(make())
+        self._send(label, encode_elements(elements))
+        return elements
+
+    def exchange_bytes(self, label: str, make: Callable[[], bytes], length: int) -> bytes:
+        data = make()
+        self._send(label, data)
+        return data
+
+    def _send(self, label: str, data: bytes) -> None:
+        self.transcript.absorb(label, data)
+        self.sent.append(data)
+
+    def require(self, label: str, holds: Callable[[], bool]) -> None:
+        """Nothing: the proof is verified before it leaves the backend."""
+
+    def evaluate(self, column: str, functional: Functional) -> Ext:
+        assert self.committed is not None  # a unit without columns claims none  # noqa: S101
+        return self.committed.evaluate(column, functional)
+
+    def integers(self, combination: Combination) -> IntArray:
+        return self.witness.integers(combination)
+
+    def begin(self, dims: Dims, tables: Tables, monomials: list[Monomial]) -> ProductRounds:
+        return ProductRounds(dims, tables(), monomials)
+
+    def fraction_tree(self, alpha: Ext, beta: Ext) -> Fractions:
+        return Fractions(self.witness, alpha, beta)

@@ -1,0 +1,281 @@
+"""Units as circuits: which operations a unit is made of, in which order, and how they meet."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from zkllm.backends.base import Claim
+from zkllm.backends.sumcheck.attention import CausalAttention
+from zkllm.backends.sumcheck.head import Margins
+from zkllm.backends.sumcheck.operations import Gelu, Linear, Norm, require_no_wrap
+from zkllm.backends.sumcheck.party import Party
+from zkllm.backends.sumcheck.plan import MAX_LIMB, Number, Plan
+from zkllm.backends.sumcheck.selection import Selection, selected
+from zkllm.backends.sumcheck.shapes import eq, value_at
+from zkllm.backends.sumcheck.witness import Witness
+from zkllm.errors import ConstraintViolation
+from zkllm.exact.model import ExactModel
+from zkllm.exact.specification import Attention, Embed, Head, Mlp, Specification
+from zkllm.tensors import IntArray
+
+MIN_LIMB = 4
+
+
+class Circuit(ABC):
+    """The equations of one unit for one claim: a plan of columns, their values, and the checks.
+
+    `model` need hold no weights where these are committed to; its tables must be there.
+    """
+
+    plan: Plan
+    model: ExactModel
+
+    @abstractmethod
+    def witness(self) -> Witness:
+        """All values; raises `ConstraintViolation` if the claim is not true."""
+
+    @abstractmethod
+    def check(self, party: Party) -> None:
+        """All equations that are not lookups; leaves claims in the ledgers."""
+
+
+class EmbedCircuit(Circuit):
+    """Rows x = wte[id] + wpe[position] for public ids: nothing but weights, so no witness."""
+
+    def __init__(self, model: ExactModel, unit: Embed, claim: Claim, limb: int) -> None:
+        a = model.specification.architecture
+        self.model, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
+        self.vocabulary, self.context = a.vocabulary, a.context
+        self.ids = require_ids(claim, claim.inputs, a.vocabulary)
+        if len(self.ids) > a.context:
+            raise ConstraintViolation(f"embed: at most {a.context} tokens, got {len(self.ids)}")
+        require_shape(claim, claim.outputs, (len(self.ids), a.width))
+        self.plan.weight(unit.tokens, (a.vocabulary, a.width))
+        self.plan.weight(unit.positions, (a.context, a.width))
+
+    def witness(self) -> Witness:
+        claim, tensor = self.claim, self.model.tensor
+        rows = tensor(self.unit.tokens)[claim.inputs]
+        rows = rows + tensor(self.unit.positions)[: len(claim.inputs)]
+        require_equal(claim, rows)
+        return Witness(self.plan)
+
+    def check(self, party: Party) -> None:
+        t, c = point = party.point("embed: point", self.claim.outputs.shape)
+        factors = tuple(eq(i, t) for i in range(len(self.ids)))
+        tokens = Selection(self.vocabulary, self.ids, factors)
+        places = Selection(self.context, tuple(range(len(self.ids))), factors)
+        total = selected(party, "embed: tokens", self.unit.tokens, tokens, 0, (c,))
+        total += selected(party, "embed: positions", self.unit.positions, places, 0, (c,))
+        party.require("embed", lambda: total == value_at(self.claim.outputs, point))
+
+
+class AttentionCircuit(Circuit):
+    """y = x + out(attention(norm(x))) of public rows x and y."""
+
+    def __init__(
+        self, model: ExactModel, unit: Attention, bound: int, claim: Claim, limb: int
+    ) -> None:
+        a = model.specification.architecture
+        self.model, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
+        rows, width = claim.inputs.shape
+        require_shape(claim, claim.outputs, (rows, a.width))
+        heads = (a.heads, a.width // a.heads)
+        self.norm = Norm(self.plan, "norm", rows, width, bound, unit.norm)
+        self.numbers: dict[str, Number] = {}
+        self.layers: dict[str, Linear] = {}
+        for name, layer in {"query": unit.query, "key": unit.key, "value": unit.value}.items():
+            number = self.plan.signed(name, (rows, *heads), layer.output)
+            self.numbers[name] = number
+            self.layers[name] = Linear(
+                self.plan, name, self.norm.output.value, heads, layer, number.largest
+            )
+        query, key, value = self.numbers.values()
+        self.attention = CausalAttention(self.plan, query, key, value, unit, model.tensor(unit.exp))
+        self.out = Linear(
+            self.plan,
+            "out",
+            self.attention.output.value,
+            (width,),
+            unit.out,
+            bound + unit.output,
+        )
+        require_no_wrap("the residual stream", bound, unit.output)
+        self.plan.seal()
+
+    def witness(self) -> Witness:
+        witness = Witness(self.plan)
+        normal = self.norm.fill(witness, self.claim.inputs)
+        values = []
+        for name, layer in self.layers.items():
+            values.append(layer.fill(witness, self.model, normal))
+            witness.store_number(self.numbers[name], values[-1])
+        query, key, value = values
+        mixed = self.attention.fill(witness, query, key, value)
+        added = self.out.fill(witness, self.model, mixed)
+        require_equal(self.claim, self.claim.inputs + added)
+        witness.count_lookups()
+        return witness
+
+    def check(self, party: Party) -> None:
+        self.norm.check(party, self.claim.inputs)
+        for name, layer in self.layers.items():
+            point = party.point(f"{name}: point", layer.dims)
+            layer.check(party, point, party.value(self.numbers[name].value, point))
+        self.attention.check(party)
+        check_added(party, self.out, self.claim)
+
+
+class MlpCircuit(Circuit):
+    """y = x + project(gelu(expand(norm(x)))) of public rows x and y."""
+
+    def __init__(self, model: ExactModel, unit: Mlp, bound: int, claim: Claim, limb: int) -> None:
+        self.model, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
+        rows, width = claim.inputs.shape
+        require_shape(claim, claim.outputs, (rows, model.specification.architecture.width))
+        inner = model.specification.architecture.inner
+        self.norm = Norm(self.plan, "norm", rows, width, bound, unit.norm)
+        table = model.tensor(unit.gelu)
+        self.gelu = Gelu(self.plan, "gelu", (rows, inner), unit.expand.output, table)
+        self.expand = Linear(
+            self.plan, "expand", self.norm.output.value, (inner,), unit.expand, self.gelu.largest
+        )
+        self.project = Linear(
+            self.plan, "project", self.gelu.output, (width,), unit.project, bound + unit.output
+        )
+        require_no_wrap("the residual stream", bound, unit.output)
+        self.plan.seal()
+
+    def witness(self) -> Witness:
+        witness = Witness(self.plan)
+        normal = self.norm.fill(witness, self.claim.inputs)
+        hidden = self.expand.fill(witness, self.model, normal)
+        active = self.gelu.fill(witness, hidden)
+        added = self.project.fill(witness, self.model, active)
+        require_equal(self.claim, self.claim.inputs + added)
+        witness.count_lookups()
+        return witness
+
+    def check(self, party: Party) -> None:
+        self.norm.check(party, self.claim.inputs)
+        point = party.point("expand: point", self.expand.dims)
+        self.expand.check(party, point, party.value(self.gelu.input, point))
+        self.gelu.check(party)
+        check_added(party, self.project, self.claim)
+
+
+class HeadCircuit(Circuit):
+    """The generated ids are the arg-max of norm(x)·W + b, ties to the lowest id."""
+
+    def __init__(self, model: ExactModel, unit: Head, bound: int, claim: Claim, limb: int) -> None:
+        a = model.specification.architecture
+        self.model, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
+        self.x = claim.inputs[claim.first_row : claim.first_row + len(claim.outputs)]
+        require_shape(claim, self.x, (len(claim.outputs), a.width))
+        rows, width = self.x.shape
+        self.norm = Norm(self.plan, "norm", rows, width, bound, unit.norm)
+        ids = require_ids(claim, claim.outputs, a.vocabulary)
+        self.margins = Margins(self.plan, self.norm.output.value, unit, a.vocabulary, ids)
+        self.plan.seal()
+
+    def witness(self) -> Witness:
+        witness = Witness(self.plan)
+        normal = self.norm.fill(witness, self.x)
+        self.margins.fill(witness, self.model, normal)
+        witness.count_lookups()
+        return witness
+
+    def check(self, party: Party) -> None:
+        self.norm.check(party, self.x)
+        self.margins.check(party)
+
+
+def check_added(party: Party, layer: Linear, claim: Claim) -> None:
+    """The last layer of a unit gives what its output adds to its input."""
+    point = party.point(f"{layer.name}: point", layer.dims)
+    layer.check(party, point, value_at(claim.outputs - claim.inputs, point))
+
+
+def require_equal(claim: Claim, rows: IntArray) -> None:
+    """Raises `ConstraintViolation` unless the claim's output is `rows`."""
+    for place in np.argwhere(rows != claim.outputs)[:1]:
+        at = tuple(int(i) for i in place)
+        raise ConstraintViolation(
+            f"{claim.unit}: the model gives {int(rows[at])} at {list(at)}, "
+            f"the claim says {int(claim.outputs[at])}"
+        )
+
+
+def require_ids(claim: Claim, ids: IntArray, vocabulary: int) -> tuple[int, ...]:
+    """The ids as integers; raises `ConstraintViolation` for one that is no token."""
+    for place in np.flatnonzero((ids < 0) | (ids >= vocabulary))[:1]:
+        raise ConstraintViolation(
+            f"{claim.unit}: id {place} must lie in 0..{vocabulary - 1}, got {ids[place]}"
+        )
+    return tuple(int(i) for i in ids)
+
+
+def require_shape(claim: Claim, rows: IntArray, expected: tuple[int, ...]) -> None:
+    """Raises `ConstraintViolation` unless `rows` has the shape that the unit needs."""
+    if rows.shape != expected or 0 in expected:
+        raise ConstraintViolation(
+            f"{claim.unit}: expected shape {list(expected)}, got {list(rows.shape)}"
+        )
+
+
+def make_circuit(model: ExactModel, claim: Claim) -> Circuit:
+    """The circuit of `claim.unit`, with limbs of the size that costs least.
+
+    Prover and verifier choose alike, from shapes alone. Raises `ConstraintViolation` for a claim
+    that no run can make, `UnsupportedModel` if an equation could wrap around the field.
+    """
+    check_ranges(model.specification, claim)
+    candidates = [_build(model, claim, limb) for limb in range(MIN_LIMB, MAX_LIMB + 1)]
+    return min(candidates, key=lambda circuit: circuit.plan.cost())
+
+
+def check_ranges(specification: Specification, claim: Claim) -> None:
+    """Raises `ConstraintViolation` for a boundary that leaves the bound proven for it.
+
+    `verify` has checked that before; no equation here may rest on who called it.
+    """
+    unit = specification.units()[claim.unit]
+    bounds = specification.boundary_bounds()
+    rows: list[tuple[str, IntArray, int]] = []
+    if isinstance(unit, Embed):
+        rows = [("output", claim.outputs, bounds[0])]
+    elif isinstance(unit, Head):
+        rows = [("input", claim.inputs, bounds[-1])]
+    else:
+        before = input_bound(specification, unit)
+        rows = [("input", claim.inputs, before), ("output", claim.outputs, unit.output)]
+    for name, values, bound in rows:
+        for place in np.argwhere((values > bound) | (values < -bound))[:1]:
+            at = tuple(int(i) for i in place)
+            raise ConstraintViolation(
+                f"{claim.unit}: {name}: expected at most {bound} in magnitude, "
+                f"got {int(values[at])} at {list(at)}"
+            )
+
+
+def _build(model: ExactModel, claim: Claim, limb: int) -> Circuit:
+    specification = model.specification
+    unit = specification.units()[claim.unit]
+    if isinstance(unit, Embed):
+        return EmbedCircuit(model, unit, claim, limb)
+    if isinstance(unit, Attention):
+        return AttentionCircuit(model, unit, input_bound(specification, unit), claim, limb)
+    if isinstance(unit, Mlp):
+        return MlpCircuit(model, unit, input_bound(specification, unit), claim, limb)
+    return HeadCircuit(model, unit, specification.boundary_bounds()[-1], claim, limb)
+
+
+def input_bound(specification: Specification, unit: Attention | Mlp) -> int:
+    """The proven bound on the boundary that `unit` reads."""
+    order = [
+        u for pair in zip(specification.attention, specification.mlp, strict=True) for u in pair
+    ]
+    (index,) = (i for i, other in enumerate(order) if other is unit)
+    return specification.boundary_bounds()[index]
