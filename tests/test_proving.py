@@ -18,7 +18,8 @@ from zkllm.bundle import Bundle
 from zkllm.errors import BackendError, ConstraintViolation, InputError
 from zkllm.exact.model import ExactModel
 from zkllm.keys import policy_for
-from zkllm.proving import assign, prove
+from zkllm.planning import assign
+from zkllm.proving import prove
 from zkllm.verifying import verify
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from zkllm import bundle as container
 from zkllm.backends.base import Progress, silent
-from zkllm.bundle import Bundle, boundary_digests
+from zkllm.bundle import BackendName, Bundle, boundary_digests
 from zkllm.errors import VerificationError
 from zkllm.exact.model import ExactModel
 from zkllm.exporting import export
 from zkllm.files import fresh_folder, write_atomically
 from zkllm.keys import audit, policy_for, setup
-from zkllm.proving import assign, prove
+from zkllm.proving import prove
 from zkllm.running import run
 from zkllm.verifying import Report, Request, verify
 
@@ -46,7 +46,8 @@ def demonstrate(
     """Export, run, make keys, prove, verify, forge; yields what happened, step by step.
 
     The last two things that come are the `Report` of the honest bundle and the
-    `VerificationError` that refuses the forged one. Without ezkl every unit is replayed.
+    `VerificationError` that refuses the forged one. ezkl proves attention where it is installed,
+    sumcheck every other unit.
     """
     fresh_folder(folder, force=force)
     clock = time.perf_counter()
@@ -72,12 +73,12 @@ def demonstrate(
         audit(model, keys, list(pins), progress=progress)
         yield step("audit", "the keys enforce every equation of their units")
 
-    policy = policy_for(model, keys, insecure_srs=ezkl)
+    backends: list[BackendName] = ["ezkl", "sumcheck"] if ezkl else ["sumcheck"]
+    policy = policy_for(model, keys, backends=backends, insecure_srs=ezkl)
     with write_atomically(folder / "policy.toml") as file:
         file.write(policy.to_toml().encode())
     path = folder / "answer.bundle"
-    assignment = assign(model.specification, "ezkl" if ezkl else "replay")
-    prove(trace, model, assignment, path, keys=keys, force=True, progress=progress)
+    prove(trace, model, backends, path, keys=keys, force=True, progress=progress)
     yield step("prove", f"bundle of {path.stat().st_size:,} bytes")
 
     request = Request(prompt=prompt, max_new_tokens=NEW_TOKENS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from zkllm.backends import get_backend
@@ -11,10 +11,13 @@ from zkllm.bundle import BackendName
 from zkllm.digests import Digest
 from zkllm.errors import InputError
 from zkllm.exact.model import ExactModel
+from zkllm.exact.specification import Specification
 from zkllm.files import unit_file_name
-from zkllm.planning import plan
+from zkllm.planning import assign, plan
 from zkllm.policy import Policy
-from zkllm.proving import assign
+
+_MARKS: Mapping[BackendName, str] = {"ezkl": "vk.key", "sumcheck": "commitment.json"}
+"""The file that shows whose keys a unit's folder holds."""
 
 
 def setup(
@@ -22,22 +25,28 @@ def setup(
     backend: BackendName,
     keys: Path,
     *,
-    tokens: int,
+    tokens: int = 8,
     units: Sequence[str] = (),
     progress: Progress = silent,
 ) -> dict[str, Pin]:
     """Make the keys of every unit that `backend` proves; units whose keys are there are kept.
 
-    Returns what a policy pins. Raises `BackendError`, before anything is spent, if the work will
-    not fit this machine.
+    For ezkl these are the keys of circuits for runs of `tokens` positions; for sumcheck they are
+    commitments to the units' weights, which serve runs of any length. Returns what a policy pins.
+    Raises `BackendError`, before anything is spent, if the work will not fit this machine.
     """
     if isinstance(model, Path):
         model = ExactModel.from_folder(model)
-    plan(model.specification, backend, tokens, units).require_fit()
+    if backend == "replay":
+        raise InputError("replay: has no keys to make", hint="setup serves ezkl and sumcheck")
+    positions = tokens if backend == "ezkl" else 1
+    planned = plan(model.specification, backend, positions, units, jobs=1)
+    planned.require_fit()
     made = {}
-    for unit, name in assign(model.specification, backend, units).items():
-        if name != "replay":
-            made[unit] = get_backend(name).setup(model, unit, tokens, keys, progress)
+    for unit, name in planned.backends.items():
+        if name == backend:
+            made[unit] = get_backend(name).setup(model, unit, positions, keys, progress)
+            model.forget()
     return made
 
 
@@ -45,30 +54,40 @@ def policy_for(
     model: ExactModel | Path,
     keys: Path | None = None,
     *,
+    backends: Sequence[BackendName] = (),
     insecure_srs: bool = False,
     require_fresh: bool = False,
 ) -> Policy:
-    """A policy for `model` that demands ezkl where `keys` has keys, and `replay` elsewhere.
+    """A policy for `model` that demands of each unit the first of `backends` that can prove it.
 
-    Every digest is recomputed from the bytes that are there; weights and tokenizer are checked.
-    Raises `InputError` if `keys` holds no key of this model.
+    Without `backends`, it demands the backend whose keys are in `keys`, and `replay` elsewhere.
+    ezkl proves units whose keys are in `keys`; sumcheck proves every unit, under the commitment to
+    its weights that is in `keys`, or under the weights themselves where there is none. Every digest
+    is recomputed from the bytes that are there; weights and tokenizer are checked. Raises
+    `InputError` if `keys` holds no key of this model, or not those that `backends` ask for.
     """
     if isinstance(model, Path):
         model = ExactModel.from_folder(model)
     model.check_all()
-    units: dict[str, BackendName] = dict.fromkeys(model.specification.units(), "replay")
+    units: dict[str, BackendName] = {}
     pins: dict[str, dict[str, Digest]] = {}
-    if keys is not None:
-        backend = get_backend("ezkl")
-        for unit in units:
-            if (keys / unit_file_name(unit)).is_dir():
-                units[unit] = "ezkl"
-                pins[unit] = dict(backend.pin(model, unit, keys).digests)
-        if not pins:
-            raise InputError(
-                f"{keys}: expected keys of this model, found none",
-                hint="make them with: zkllm setup MODEL --backend ezkl --keys DIR",
-            )
+    for unit in model.specification.units():
+        units[unit] = _backend_for(model.specification, unit, keys, backends)
+        pin = get_backend(units[unit]).pin(model, unit, keys)
+        model.forget()
+        if pin.digests:
+            pins[unit] = dict(pin.digests)
+    wanted = assign(model.specification, backends).values() if backends else ()
+    if "ezkl" in wanted and "ezkl" not in units.values():
+        raise InputError(
+            f"{'--keys' if keys is None else keys}: expected keys of ezkl, found none",
+            hint="make them with: zkllm setup MODEL --backend ezkl --keys DIR",
+        )
+    if keys is not None and not pins:
+        raise InputError(
+            f"{keys}: expected keys of this model, found none",
+            hint="make them with: zkllm setup MODEL --backend ezkl (or sumcheck) --keys DIR",
+        )
     return Policy(
         model=model.digest,
         units=units,
@@ -76,6 +95,26 @@ def policy_for(
         insecure_srs=insecure_srs,
         require_fresh=require_fresh,
     )
+
+
+def _backend_for(
+    specification: Specification,
+    unit: str,
+    keys: Path | None,
+    backends: Sequence[BackendName],
+) -> BackendName:
+    """What a policy demands of `unit`."""
+    folder = None if keys is None else keys / unit_file_name(unit)
+    if not backends:
+        if folder is None or not folder.is_dir():
+            return "replay"
+        made = [name for name, mark in _MARKS.items() if (folder / mark).is_file()]
+        return made[0] if made else "ezkl"  # whose `pin` says what is missing
+    for name in backends:
+        lacks_keys = name == "ezkl" and (folder is None or not (folder / _MARKS[name]).is_file())
+        if not lacks_keys and not get_backend(name).unsupported(specification, unit):
+            return name
+    return "replay"
 
 
 def audit(

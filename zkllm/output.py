@@ -176,6 +176,13 @@ def bytes_text(count: float) -> str:
     raise AssertionError("unreachable")
 
 
+def seconds_text(seconds: float) -> str:
+    """`seconds` for people: 2 significant digits below 10, `-` for none."""
+    if not seconds:
+        return "-"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
 def unit_ranges(units: Sequence[str]) -> str:
     """`attention[0], attention[1], mlp[0]` as `attention[0-1], mlp[0]`."""
     groups: dict[str, list[int]] = {}
@@ -235,6 +242,8 @@ def report(result: Report, path: Path | None = None) -> None:
     for units, checked in worst_first(result.units):
         words = checked.words + (f"; hidden: {checked.hidden}" if checked.hidden else "")
         rows.append((unit_ranges(units), words))
+    if result.soundness_bits is not None:
+        rows.append(("soundness", f"{result.soundness_bits:.1f} bits, all sumcheck units together"))
     rows.append(("freshness", "bound to the nonce" if result.fresh else "not bound"))
     if result.assumptions:
         rows.append(("assumes", ", ".join(result.assumptions)))
@@ -253,6 +262,7 @@ def report_json(result: Report, path: Path) -> dict[str, Any]:
         "fresh": result.fresh,
         "prompt": result.prompt,
         "size_bytes": result.size,
+        "soundness_bits": result.soundness_bits,
         "statement": result.statement.to_json(),
         "units": [
             {

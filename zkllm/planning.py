@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zkllm.backends import get_backend
+from zkllm.backends import PARALLEL, get_backend
 from zkllm.backends.base import Estimate
 from zkllm.bundle import BackendName, boundary_types
 from zkllm.errors import BackendError, InputError
 from zkllm.exact.specification import Specification
-from zkllm.proving import assign
+from zkllm.workers import START_SECONDS, usable_cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,14 @@ class Plan:
     boundary_bytes: int
     memory_available: int
     """Bytes of memory that this machine has to give; 0 if it does not say."""
+    jobs: int = 1
+    """How many processes prove units of `PARALLEL` backends beside each other."""
 
     @property
     def memory_bytes(self) -> int:
-        """Peak over all units: they are proved one after another."""
-        return max(estimate.memory_bytes for estimate in self.estimates.values())
+        """Peak over all units; those that are proved beside each other count together."""
+        largest = max(estimate.memory_bytes for estimate in self.estimates.values())
+        return max(largest, _together(_parallel(self.backends, self.estimates), self.jobs))
 
     @property
     def problem(self) -> str:
@@ -48,27 +51,95 @@ class Plan:
             raise BackendError(self.problem, hint="fewer --tokens or --unit, or more memory")
 
 
-def plan(
+def assign(
     specification: Specification,
     backends: BackendName | Sequence[BackendName],
+    units: Sequence[str] = (),
+) -> dict[str, BackendName]:
+    """Which backend proves which unit: the first of `backends` that can, else `replay`.
+
+    With `units`, only these are proved and all others replayed. Raises `InputError` for a unit
+    that the model does not have or that none of the backends can prove.
+    """
+    names = list(specification.units())
+    preferred = [backends] if isinstance(backends, str) else list(backends)
+    assignment: dict[str, BackendName] = dict.fromkeys(names, "replay")
+    for unit in units:
+        if unit not in names:
+            raise InputError(f"unit: expected one of {', '.join(names)}, got {unit!r}")
+    proved = 0
+    for unit in units or names:
+        reasons = {name: get_backend(name).unsupported(specification, unit) for name in preferred}
+        able = [name for name, reason in reasons.items() if not reason]
+        if able:
+            assignment[unit] = able[0]
+            proved += 1
+        elif units:
+            name, reason = next(iter(reasons.items()))
+            raise InputError(f"unit: {name} cannot prove {unit}: {reason}")
+    if not proved:
+        raise InputError(
+            f"{', '.join(preferred)} can prove no unit of this model",
+            hint="ezkl needs a model that was exported with --preset ezkl",
+        )
+    return assignment
+
+
+def plan(
+    specification: Specification,
+    backends: Mapping[str, BackendName] | BackendName | Sequence[BackendName],
     tokens: int,
     units: Sequence[str] = (),
+    *,
+    jobs: int | None = None,
 ) -> Plan:
-    """The plan for a run of `tokens` positions; raises `InputError` for an impossible length."""
+    """The plan for a run of `tokens` positions; raises `InputError` for an impossible length.
+
+    `backends` are those that `assign` chooses from, or by unit what it chose. At most `jobs`
+    processes work at once (by default as many as there are cores): fewer where memory is short,
+    one where starting more would cost more than it saves.
+    """
     context = specification.architecture.context
     if not 1 <= tokens <= context:
         raise InputError(f"tokens: expected 1 to {context}, got {tokens}")
-    assignment = assign(specification, backends, units)
+    if isinstance(backends, Mapping):
+        assignment = dict(backends)
+    else:
+        assignment = assign(specification, backends, units)
+    estimates = {
+        unit: get_backend(name).estimate(specification, unit, tokens)
+        for unit, name in assignment.items()
+    }
+    available = memory_available()
     return Plan(
         tokens=tokens,
         backends=assignment,
-        estimates={
-            unit: get_backend(name).estimate(specification, unit, tokens)
-            for unit, name in assignment.items()
-        },
+        estimates=estimates,
         boundary_bytes=sum(kind.nbytes for kind in boundary_types(specification, tokens)),
-        memory_available=memory_available(),
+        memory_available=available,
+        jobs=_jobs(_parallel(assignment, estimates), jobs or usable_cores(), available),
     )
+
+
+def _parallel(
+    assignment: Mapping[str, BackendName], estimates: Mapping[str, Estimate]
+) -> list[Estimate]:
+    """The estimates of the units that may be proved beside each other."""
+    return [estimates[unit] for unit, name in assignment.items() if name in PARALLEL]
+
+
+def _together(estimates: Sequence[Estimate], jobs: int) -> int:
+    """The memory of the `jobs` largest units."""
+    return sum(sorted((e.memory_bytes for e in estimates), reverse=True)[:jobs])
+
+
+def _jobs(estimates: Sequence[Estimate], limit: int, available: int) -> int:
+    """How many processes pay: as many as there are units, cores and memory for, or one."""
+    jobs = max(1, min(limit, len(estimates)))
+    while jobs > 1 and 0 < available < _together(estimates, jobs):
+        jobs -= 1
+    seconds = sum(estimate.prove_seconds for estimate in estimates)
+    return jobs if seconds * (1 - 1 / jobs) > START_SECONDS else 1
 
 
 def memory_available() -> int:

@@ -2,60 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from zkllm import bundle as container
-from zkllm.backends import get_backend
-from zkllm.backends.base import Pin, Progress, silent
+from zkllm.backends import PARALLEL, get_backend
+from zkllm.backends.base import Claim, Pin, Progress, silent
 from zkllm.bundle import BackendName, Bundle, Evidence
 from zkllm.errors import BackendError, InputError, VerificationError
 from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import Specification
 from zkllm.files import read_limited, unit_file_name, write_atomically
+from zkllm.planning import Plan, assign, plan
 from zkllm.policy import Policy
 from zkllm.statement import MAX_NONCE, is_nonce
 from zkllm.verifying import Report, claims, verify
+from zkllm.workers import Workers
 
 Advance = Callable[[str, BackendName, bool], None]
 """Called when a unit is done: its name, its backend, and whether an earlier try had done it."""
-
-
-def assign(
-    specification: Specification,
-    backends: BackendName | Sequence[BackendName],
-    units: Sequence[str] = (),
-) -> dict[str, BackendName]:
-    """Which backend proves which unit: the first of `backends` that can, else `replay`.
-
-    With `units`, only these are proved and all others replayed. Raises `InputError` for a unit
-    that the model does not have or that none of the backends can prove.
-    """
-    names = list(specification.units())
-    preferred = [backends] if isinstance(backends, str) else list(backends)
-    assignment: dict[str, BackendName] = dict.fromkeys(names, "replay")
-    for unit in units:
-        if unit not in names:
-            raise InputError(f"unit: expected one of {', '.join(names)}, got {unit!r}")
-    proved = 0
-    for unit in units or names:
-        reasons = {name: get_backend(name).unsupported(specification, unit) for name in preferred}
-        able = [name for name, reason in reasons.items() if not reason]
-        if able:
-            assignment[unit] = able[0]
-            proved += 1
-        elif units:
-            name, reason = next(iter(reasons.items()))
-            raise InputError(f"unit: {name} cannot prove {unit}: {reason}")
-    if not proved:
-        raise InputError(
-            f"{', '.join(preferred)} can prove no unit of this model",
-            hint="ezkl needs a model that was exported with --preset ezkl",
-        )
-    return assignment
 
 
 def prove(
@@ -67,14 +35,17 @@ def prove(
     keys: Path | None = None,
     nonce: str = "",
     force: bool = False,
+    jobs: int | None = 1,
     progress: Progress = silent,
     advance: Advance | None = None,
 ) -> Report:
     """Prove every unit of `trace` and write the bundle to `output`, once it verifies.
 
     Finished units are kept beside `output` until then, so that the same call after an
-    interruption goes on where it stopped. Raises `ConstraintViolation` if the trace is not a run
-    of the model, `BackendError` if a backend fails.
+    interruption goes on where it stopped. With `jobs` over 1, or None for as many as there are
+    cores, so many processes prove units beside each other where that pays (see `workers`). Raises
+    `ConstraintViolation` if the trace is not a run of the model, `BackendError` if a backend fails
+    or the work will not fit this machine.
     """
     if isinstance(model, Path):
         model = ExactModel.from_folder(model)
@@ -96,31 +67,90 @@ def prove(
     policy = _own_policy(model, assignment, pins)
     store = _Store(output, run, policy)
     evidence: dict[str, Evidence] = {}
-    for claim in claims(run, specification):
-        name = assignment[claim.unit]
-        backend = get_backend(name)
-        data = store.get(claim.unit)
-        done = data is not None
-        if data is None:
-            progress(f"{claim.unit}: proving ({name})" if name != "replay" else f"{claim.unit}")
-            data = backend.prove(model, claim, keys, progress)
-            store.put(claim.unit, data)
-        evidence[claim.unit] = Evidence(name, data)
+
+    def keep(unit: str, data: bytes, *, done: bool) -> None:
+        if not done:
+            store.put(unit, data)
+        evidence[unit] = Evidence(assignment[unit], data)
         if advance is not None:
-            advance(claim.unit, name, done)
-    finished = run.with_evidence(evidence)
-    progress("verifying the bundle before it is written")
-    try:
-        report = verify(finished.to_bytes(specification), policy, model=model, keys=keys)
-    except (VerificationError, InputError) as err:
-        store.clear()
-        raise BackendError(
-            f"the bundle just made does not verify: {err.message}",
-            hint="nothing was written; the next try starts afresh",
-        ) from err
+            advance(unit, assignment[unit], done)
+
+    missing: list[Claim] = []
+    for claim in claims(run, specification):
+        data = store.get(claim.unit)
+        if data is None:
+            missing.append(claim)
+        else:
+            keep(claim.unit, data, done=True)
+    planned = _plan(model, assignment, missing, jobs)
+    with contextlib.ExitStack() as stack:
+        workers = None
+        if planned is not None and planned.jobs > 1:
+            workers = stack.enter_context(Workers(model, planned.jobs))
+        for unit, data in _prove_all(model, assignment, missing, keys, workers, progress):
+            keep(unit, data, done=False)
+        finished = run.with_evidence(evidence)
+        progress("verifying the bundle before it is written")
+        data = finished.to_bytes(specification)
+        try:
+            report = verify(data, policy, model=model, keys=keys, workers=workers)
+        except (VerificationError, InputError) as err:
+            store.clear()
+            raise BackendError(
+                f"the bundle just made does not verify: {err.message}",
+                hint="nothing was written; the next try starts afresh",
+            ) from err
     container.save(finished, specification, output)
     store.clear()
     return report
+
+
+def _plan(
+    model: ExactModel,
+    assignment: Mapping[str, BackendName],
+    missing: Sequence[Claim],
+    jobs: int | None,
+) -> Plan | None:
+    """The plan for what is missing of the units that may be proved beside each other.
+
+    None if nothing is. Raises `BackendError` if they will not fit this machine.
+    """
+    units = {c.unit: assignment[c.unit] for c in missing if assignment[c.unit] in PARALLEL}
+    if not units:
+        return None
+    boundary = next(claim for claim in missing if claim.unit in units).inputs
+    planned = plan(
+        model.specification, units, len(boundary), jobs=1 if model.folder is None else jobs
+    )
+    planned.require_fit()
+    return planned
+
+
+def _prove_all(
+    model: ExactModel,
+    assignment: Mapping[str, BackendName],
+    missing: Sequence[Claim],
+    keys: Path | None,
+    workers: Workers | None,
+    progress: Progress,
+) -> Iterator[tuple[str, bytes]]:
+    """Units and their evidence as they are finished."""
+    shared: dict[str, tuple[Claim, BackendName, Path | None]] = {}
+    for claim in missing:
+        name = assignment[claim.unit]
+        if workers is not None and name in PARALLEL:
+            shared[claim.unit] = (claim, name, keys)
+            continue
+        progress(f"{claim.unit}: proving ({name})" if name != "replay" else f"{claim.unit}")
+        yield claim.unit, get_backend(name).prove(model, claim, keys, progress)
+    if workers is not None:
+        progress(f"proving {len(shared)} units in {workers.jobs} processes")
+        yield from workers.each(_prove_one, shared)
+
+
+def _prove_one(model: ExactModel, claim: Claim, name: BackendName, keys: Path | None) -> bytes:
+    """What a worker does."""
+    return get_backend(name).prove(model, claim, keys)
 
 
 def _own_policy(

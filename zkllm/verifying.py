@@ -5,13 +5,14 @@ Imports neither torch, onnx nor onnxruntime: a pipeline that gates on bundles in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from zkllm.backends import get_backend
+from zkllm.backends import PARALLEL, get_backend
 from zkllm.backends.base import Checked, Claim, Pin, Progress, silent
 from zkllm.bundle import VERSION, Bundle, Evidence, largest_size
 from zkllm.digests import Digest, sha256
@@ -30,6 +31,7 @@ from zkllm.policy import Policy
 from zkllm.records import word
 from zkllm.statement import Statement
 from zkllm.tokenization import Tokenizer
+from zkllm.workers import Workers
 
 INSECURE_ASSUMPTION = "insecure-srs"
 
@@ -65,6 +67,21 @@ class Report:
         insecure = INSECURE_ASSUMPTION in self.assumptions
         return "verified (insecure development SRS)" if insecure else "verified"
 
+    @property
+    def soundness_bits(self) -> float | None:
+        """-log2 of the chance that a false sumcheck proof passed; None if there is none."""
+        return together(
+            checked.details["soundness_bits"]
+            for checked in self.units.values()
+            if "soundness_bits" in checked.details
+        )
+
+
+def together(bits: Iterable[float]) -> float | None:
+    """The soundness of several proofs of which none may be false: their errors add up."""
+    error = sum(2.0**-each for each in bits)
+    return -math.log2(error) if error else None
+
 
 def verify(
     bundle: Path | bytes,
@@ -73,14 +90,16 @@ def verify(
     model: ExactModel | Path,
     keys: Path | None = None,
     request: Request | None = None,
+    workers: Workers | None = None,
     progress: Progress = silent,
 ) -> Report:
     """Verify `bundle` under `policy` and return the statement with how it was checked.
 
     `model` is the exact model, or its folder; its weights are read only for units that are
-    recomputed. `keys` is the folder of verifying keys. Raises `VerificationError` if a check
-    refuses, `InputError` for a malformed bundle or policy, `BackendError` if no check was
-    possible.
+    recomputed, or proved under weights that the verifier holds. `keys` is the folder of verifying
+    keys. `workers` are processes of the verifier that check evidence beside each other. Raises
+    `VerificationError` if a check refuses, `InputError` for a malformed bundle or policy,
+    `BackendError` if no check was possible.
 
     1. Nothing is larger than the specification allows. 2. The header is strict JSON. 3. Only
     regular files are read. 4. The model is the policy's. 5. The policy's own demands hold: every
@@ -99,6 +118,8 @@ def verify(
         raise DigestMismatch(
             f"model: the policy names {policy.model}, the model given is {model.digest}"
         )
+    if workers is not None and workers.digest != model.digest:
+        raise DigestMismatch(f"model: expected {model.digest}, the workers have {workers.digest}")
     # (1) and (3): a regular file, no longer than any bundle of this model can be
     limit = largest_size(specification, policy.units)
     data = bundle if isinstance(bundle, bytes) else read_limited(bundle, limit)
@@ -110,13 +131,20 @@ def verify(
     tokenizer = Tokenizer(model) if specification.kind == "text" else None
     if tokenizer is not None:
         _check_prompt(parsed, tokenizer)
-    checked: dict[str, Checked] = {}
+    found: dict[str, Checked] = {}
+    shared: dict[str, tuple[Claim, Evidence, Policy, Path | None]] = {}
     for claim in claims(parsed, specification):
         evidence = parsed.evidence[claim.unit]
+        if workers is not None and evidence.backend in PARALLEL:
+            shared[claim.unit] = (claim, evidence, policy, keys)
+            continue
         progress(f"{claim.unit}: {evidence.backend}")
-        checked[claim.unit] = _check_evidence(claim, evidence, model, policy, keys)
-    if set(checked) != set(specification.units()):
+        found[claim.unit] = _check_evidence(model, claim, evidence, policy, keys)
+    if workers is not None:
+        found.update(workers.each(_check_evidence, shared))
+    if set(found) != set(specification.units()):
         raise PolicyViolation("not every unit of the model was checked")
+    checked = {unit: found[unit] for unit in specification.units()}
     # (9), second half, is done: `claims` gave the generated ids to the head as its output.
     if tokenizer is not None:
         _check_completion(parsed, tokenizer)
@@ -234,7 +262,7 @@ def _check_completion(bundle: Bundle, tokenizer: Tokenizer) -> None:
 
 
 def _check_evidence(
-    claim: Claim, evidence: Evidence, model: ExactModel, policy: Policy, keys: Path | None
+    model: ExactModel, claim: Claim, evidence: Evidence, policy: Policy, keys: Path | None
 ) -> Checked:
     """(8) for one unit."""
     pins = policy.keys.get(claim.unit)

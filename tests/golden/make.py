@@ -20,7 +20,8 @@ from zkllm.exact.model import ExactModel
 from zkllm.exporting import export
 from zkllm.files import unit_file_name
 from zkllm.keys import policy_for, setup
-from zkllm.proving import assign, prove
+from zkllm.planning import assign
+from zkllm.proving import prove
 from zkllm.running import run
 
 GOLDEN = Path(__file__).resolve().parent

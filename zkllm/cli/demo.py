@@ -23,11 +23,12 @@ def command(prompt: str | None, folder: Path | None, force: bool) -> None:
 
     The model adds two-digit numbers. Where ezkl is installed its attention is proved in zero
     knowledge of the inner values and weights, over an insecure development SRS made on the spot.
+    Every other unit is proved by sumcheck, which hides nothing.
     """
     from zkllm import demonstrating
 
     if not demonstrating.has_ezkl():
-        output.err.print("[yellow]ezkl is not installed:[/] nothing is proved, only recomputed")
+        output.err.print("[yellow]ezkl is not installed:[/] sumcheck proves attention too")
         output.err.print(escape("hint: pip install 'zkllm[prove]'"), style="cyan")
     refused = False
     with tempfile.TemporaryDirectory(prefix="zkllm-demo-") as temporary:

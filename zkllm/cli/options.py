@@ -35,7 +35,7 @@ model = click.option(
 
 backend = click.option(
     "--backend",
-    type=click.Choice(AVAILABLE),
+    type=click.Choice([name for name in AVAILABLE if name != "replay"]),
     required=True,
     help="Makes keys for every unit that it can prove.",
 )
@@ -47,6 +47,12 @@ backends = click.option(
     multiple=True,
     help="Proves every unit that it can; may be repeated, the first that can wins; "
     "the rest is replayed.",
+)
+jobs = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="At most N processes prove units of sumcheck at once.  [default: one a core]",
 )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from zkllm import output
+from zkllm.backends.base import Estimate
 from zkllm.bundle import BackendName
 from zkllm.cli import options
+from zkllm.planning import Plan, plan
 
 
 @click.command("plan")
@@ -17,12 +20,14 @@ from zkllm.cli import options
 @click.option("--tokens", type=int, default=8, show_default=True, help="T, positions of a run.")
 @options.backends
 @options.units
+@options.jobs
 @options.as_json
 def command(
     model: Path,
     tokens: int,
     backends: tuple[BackendName, ...],
     units: tuple[str, ...],
+    jobs: int | None,
     as_json: bool,
 ) -> None:
     """Say what setup, prove and verify will cost, before anything is spent.
@@ -30,46 +35,41 @@ def command(
     Ends with exit code 5, and the number, where the work will not fit this machine's memory.
 
     \b
-      zkllm plan model --tokens 8 --backend ezkl
+      zkllm plan model --tokens 16 --backend sumcheck
     """
-    from zkllm import planning
     from zkllm.exact.model import ExactModel
 
     specification = ExactModel.from_folder(model).specification
-    result = planning.plan(specification, backends, tokens, units)
+    result = plan(specification, backends, tokens, units, jobs=jobs)
     if as_json:
-        output.emit_json(asdict(result) | {"problem": result.problem})
+        facts = {"memory_bytes": result.memory_bytes, "problem": result.problem}
+        output.emit_json(asdict(result) | facts)
     else:
-        rows = output.table(
-            "unit",
-            "backend",
-            "MACs",
-            "rows",
-            "k",
-            "keys",
-            "evidence",
-            "memory",
-            "setup",
-            "prove",
-            right=("MACs", "rows", "k", "keys", "evidence", "memory", "setup", "prove"),
-        )
-        for unit, e in result.estimates.items():
-            rows.add_row(
-                unit,
-                result.backends[unit],
-                f"{e.multiply_adds:,}",
-                f"{e.rows:,}" if e.rows else "-",
-                str(e.logrows or "-"),
-                output.bytes_text(e.key_bytes) if e.key_bytes else "-",
-                output.bytes_text(e.evidence_bytes),
-                output.bytes_text(e.memory_bytes),
-                f"{e.setup_seconds:.0f} s" if e.setup_seconds else "-",
-                f"{e.prove_seconds:.0f} s" if e.prove_seconds else "-",
-            )
-        output.show(rows)
-        output.out.print(
-            f"boundaries {output.bytes_text(result.boundary_bytes)}; peak memory about "
-            f"{output.bytes_text(result.memory_bytes)} of "
-            f"{output.bytes_text(result.memory_available)} available"
-        )
+        _show(result)
     result.require_fit()
+
+
+def _show(result: Plan) -> None:
+    columns: dict[str, Callable[[Estimate], str]] = {
+        "MACs": lambda e: f"{e.multiply_adds:,}",
+        "rows": lambda e: f"{e.rows:,}" if e.rows else "-",
+        "k": lambda e: str(e.logrows or "-"),
+        "keys": lambda e: output.bytes_text(e.key_bytes) if e.key_bytes else "-",
+        "evidence": lambda e: output.bytes_text(e.evidence_bytes),
+        "memory": lambda e: output.bytes_text(e.memory_bytes),
+        "setup": lambda e: output.seconds_text(e.setup_seconds),
+        "prove": lambda e: output.seconds_text(e.prove_seconds),
+        "verify": lambda e: output.seconds_text(e.verify_seconds),
+    }
+    estimates = result.estimates.values()
+    told = {name: text for name, text in columns.items() if any(text(e) != "-" for e in estimates)}
+    rows = output.table("unit", "backend", *told, right=tuple(told))
+    for unit, estimate in result.estimates.items():
+        rows.add_row(unit, result.backends[unit], *(text(estimate) for text in told.values()))
+    output.show(rows)
+    beside = f" with {result.jobs} units at once" if result.jobs > 1 else ""
+    output.out.print(
+        f"boundaries {output.bytes_text(result.boundary_bytes)}; peak memory about "
+        f"{output.bytes_text(result.memory_bytes)}{beside} of "
+        f"{output.bytes_text(result.memory_available)} available"
+    )

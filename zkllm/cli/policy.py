@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from zkllm import output
+from zkllm.backends import AVAILABLE
+from zkllm.bundle import BackendName
 from zkllm.cli import options
 from zkllm.errors import InputError
 from zkllm.files import write_atomically
@@ -19,6 +21,14 @@ def command() -> None:
 
 @command.command("init")
 @click.argument("model", type=options.PATH)
+@click.option(
+    "--backend",
+    "backends",
+    type=click.Choice(AVAILABLE),
+    multiple=True,
+    help="Demand it of every unit that it can prove; may be repeated, the first that can wins; "
+    "the rest is replayed.  [default: the one whose keys are there, else replay]",
+)
 @options.keys
 @click.option("-o", "--output", "file", type=options.PATH, help="Write here, not to stdout.")
 @click.option(
@@ -30,6 +40,7 @@ def command() -> None:
 @options.force
 def init(
     model: Path,
+    backends: tuple[BackendName, ...],
     keys: Path | None,
     file: Path | None,
     allow_insecure_srs: bool,
@@ -38,13 +49,22 @@ def init(
 ) -> None:
     """A policy for MODEL and, if given, its keys; every digest is recomputed from the files.
 
+    sumcheck is demanded under the commitments that are in the folder of keys; where there is
+    none, the verifier needs the weights of MODEL.
+
     \b
-      zkllm policy init model -o policy.toml
+      zkllm policy init model --backend sumcheck --require-fresh -o policy.toml
       zkllm policy init model --keys keys --allow-insecure-srs -o policy.toml
     """
     from zkllm.keys import policy_for
 
-    policy = policy_for(model, keys, insecure_srs=allow_insecure_srs, require_fresh=require_fresh)
+    policy = policy_for(
+        model,
+        keys,
+        backends=backends,
+        insecure_srs=allow_insecure_srs,
+        require_fresh=require_fresh,
+    )
     if file is None:
         output.out.print(policy.to_toml(), end="", markup=False)
         return

@@ -17,6 +17,7 @@ from zkllm.cli import options
 @options.backends
 @options.units
 @options.keys
+@options.jobs
 @click.option("--nonce", default="", help="Repeat the client's nonce in the statement.")
 @click.option("-o", "--output", "bundle", type=options.PATH, required=True, metavar="BUNDLE")
 @options.force
@@ -27,6 +28,7 @@ def command(
     backends: tuple[BackendName, ...],
     units: tuple[str, ...],
     keys: Path | None,
+    jobs: int | None,
     nonce: str,
     bundle: Path,
     force: bool,
@@ -34,17 +36,20 @@ def command(
 ) -> None:
     """Turn TRACE into a bundle that convinces others; it is verified before it is written.
 
-    May be interrupted: the same command goes on with the unit where it stopped.
+    May be interrupted: the same command goes on with the units that are missing. With --keys,
+    sumcheck proves under the commitments to the weights that are there; without, the verifier
+    needs the weights.
 
     \b
-      zkllm prove answer.trace --model model --backend replay -o answer.bundle
-      zkllm prove answer.trace --model model --backend ezkl --keys keys -o answer.bundle
+      zkllm prove answer.trace --model model --backend sumcheck -o answer.bundle
+      zkllm prove answer.trace --model model --backend ezkl --backend sumcheck --keys keys \
+        -o answer.bundle
     """
-    from zkllm import proving
+    from zkllm import planning, proving
     from zkllm.exact.model import ExactModel
 
     exact = ExactModel.from_folder(model)
-    assignment = proving.assign(exact.specification, backends, units)
+    assignment = planning.assign(exact.specification, backends, units)
     with output.unit_progress(len(assignment)) as bar:
         report = proving.prove(
             trace,
@@ -54,6 +59,7 @@ def command(
             keys=keys,
             nonce=nonce,
             force=force,
+            jobs=jobs,
             progress=bar.tell,
             advance=bar.advance,
         )

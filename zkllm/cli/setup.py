@@ -15,29 +15,39 @@ from zkllm.cli import options
 @click.argument("model", type=options.PATH)
 @options.backend
 @options.units
-@click.option("--tokens", type=int, default=8, show_default=True, help="T, fixed by the circuit.")
+@click.option("--tokens", type=int, metavar="T", help="ezkl: positions of a run.  [default: 8]")
 @click.option(
     "--keys", type=options.PATH, default="keys", show_default=True, metavar="DIR", help="Where to."
 )
-@click.option("--audit", is_flag=True, help="Rebuild the constraints from the keys and compare.")
+@click.option("--audit", is_flag=True, help="ezkl: rebuild the constraints from the keys.")
 @options.as_json
 def command(
     model: Path,
     backend: BackendName,
     units: tuple[str, ...],
-    tokens: int,
+    tokens: int | None,
     keys: Path,
     audit: bool,
     as_json: bool,
 ) -> None:
-    """Make the keys of MODEL for runs of a fixed number of positions; keys that are there stay.
+    """Make what a policy pins of each unit of MODEL, and print its digests.
 
-    Prints the digests that a policy pins. Without the parameters of a public ceremony (zkllm srs
-    import) an insecure development SRS is made: whoever has it can forge proofs.
+    ezkl: the keys of a circuit for runs of T positions; keys that are there stay. Without the
+    parameters of a public ceremony (zkllm srs import) an insecure development SRS is made:
+    whoever has it can forge proofs.
+
+    sumcheck: a commitment to the unit's weights, for runs of any length; it rests on a hash
+    function alone. A verifier who pins it needs no weights. It hides nothing.
 
     \b
       zkllm setup model --backend ezkl --tokens 8 --keys keys --audit
+      zkllm setup model --backend sumcheck --keys keys
     """
+    if backend != "ezkl":
+        if audit:
+            raise click.UsageError(f"--audit reads keys of ezkl; {backend} has none")
+        if tokens is not None:
+            raise click.UsageError(f"--tokens is for ezkl; {backend} commits for any length")
     from zkllm import keys as keyring
 
     with output.spinner("making keys") as progress:
@@ -45,7 +55,7 @@ def command(
             model,
             backend,
             keys,
-            tokens=tokens,
+            tokens=tokens or 8,
             units=units,
             progress=progress,
         )
