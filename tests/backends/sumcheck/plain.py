@@ -46,6 +46,21 @@ def inner(x: Iterable[Pair | int], y: Iterable[Pair | int]) -> Pair:
     return plus((0, 0), *(times(a, b) for a, b in zip(x, y, strict=True)))
 
 
+def neighbours(values: Sequence[Pair]) -> list[tuple[Pair, Pair]]:
+    """Entries 2i and 2i + 1, zero beside a last one that is alone."""
+    return list(zip(values[::2], [*values[1::2], (0, 0)], strict=False))
+
+
+def line(first: Pair, second: Pair, t: Pair) -> Pair:
+    """The value at t of the line through (0, first) and (1, second)."""
+    return plus(first, times(t, minus(second, first)))
+
+
+def bound(values: Sequence[Pair], t: Pair) -> list[Pair]:
+    """The next variable set to t: all pairs of neighbours on their lines."""
+    return [line(first, second, t) for first, second in neighbours(values)]
+
+
 def eq(index: int, point: Sequence[Pair]) -> Pair:
     """By the definition: bit k of the index chooses r_k or 1 - r_k."""
     return times(*(r if index // 2**k % 2 else minus((1, 0), r) for k, r in enumerate(point)))

@@ -1,6 +1,5 @@
 import itertools
 
-import numba
 import numpy as np
 import pytest
 
@@ -9,6 +8,7 @@ from tests.backends.sumcheck.plain import (
     Pair,
     Source,
     array,
+    bound,
     eq,
     inner,
     minus,
@@ -24,27 +24,6 @@ from zkllm.backends.sumcheck.party import Monomial
 from zkllm.backends.sumcheck.rounds import FractionRounds, ProductRounds
 
 POINTS = (0, 2, 3)
-
-
-@pytest.fixture(params=["one thread", "three threads"])
-def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "three threads":
-        monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 3)
-        monkeypatch.setattr(kernels, "_GRAIN", 4)
-
-
-def neighbours(values: list[Pair]) -> list[tuple[Pair, Pair]]:
-    """Entries 2i and 2i + 1, zero beside a last one that is alone."""
-    return list(zip(values[::2], [*values[1::2], (0, 0)], strict=False))
-
-
-def line(first: Pair, second: Pair, t: Pair) -> Pair:
-    return plus(first, times(t, minus(second, first)))
-
-
-def at(values: list[Pair], t: Pair) -> list[Pair]:
-    """All pairs of neighbours on their lines."""
-    return [line(first, second, t) for first, second in neighbours(values)]
 
 
 def summed(tables: list[list[Pair]], monomials: list[Monomial]) -> Pair:
@@ -94,7 +73,10 @@ def test_rounds_of_products_are_the_sums_of_their_definition(
         for _ in range((dims[k] - 1).bit_length()):
             expected = [
                 summed(
-                    [list(itertools.chain(*(at(row, (t, 0)) for row in table))) for table in rows],
+                    [
+                        list(itertools.chain(*(bound(row, (t, 0)) for row in table)))
+                        for table in rows
+                    ],
                     monomials,
                 )
                 for t in POINTS[:degree]
@@ -102,7 +84,7 @@ def test_rounds_of_products_are_the_sums_of_their_definition(
             assert [pair(value) for value in rounds.message(degree)] == expected
             challenge = Ext(*source.pair())
             rounds.bind(challenge)
-            rows = [[at(row, pair(challenge)) for row in table] for table in rows]
+            rows = [[bound(row, pair(challenge)) for row in table] for table in rows]
         if k:
             flat = [[row[0] for row in table] for table in rows]
             rows = [[t[i : i + dims[k - 1]] for i in range(0, len(t), dims[k - 1])] for t in flat]
@@ -111,11 +93,11 @@ def test_rounds_of_products_are_the_sums_of_their_definition(
 def fractions(eqs: list[Pair], tables: list[list[Pair]], factor: Pair, t: Pair) -> Pair:
     """Σ eq·(p0·q1 + p1·q0 + λ·(q0·q1 - 1)) with the next variable at t."""
     summands = []
-    for p0, p1, d0, d1 in zip(*(at(table, t) for table in tables), strict=True):
+    for p0, p1, d0, d1 in zip(*(bound(table, t) for table in tables), strict=True):
         q0, q1 = plus(d0, (1, 0)), plus(d1, (1, 0))
         mixed = times(factor, minus(times(q0, q1), (1, 0)))
         summands.append(plus(times(p0, q1), times(p1, q0), mixed))
-    return inner(at(eqs, t), summands)
+    return inner(bound(eqs, t), summands)
 
 
 @pytest.mark.usefixtures("threads")
@@ -133,8 +115,8 @@ def test_rounds_of_fractions_are_the_sums_of_their_definition(count: int) -> Non
         assert [pair(value) for value in rounds.message(3)] == expected
         challenge = Ext(*source.pair())
         rounds.bind(challenge)
-        eqs = at(eqs, pair(challenge))
-        tables = [at(table, pair(challenge)) for table in tables]
+        eqs = bound(eqs, pair(challenge))
+        tables = [bound(table, pair(challenge)) for table in tables]
     assert [pair(value) for value in rounds.children()] == [table[0] for table in tables]
 
 
