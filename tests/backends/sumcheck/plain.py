@@ -22,8 +22,9 @@ EDGES = [
     *(2**16 - 1, 2**16, 2**22 - 1, 2**22, 2**31, 2**32 - 2, 2**32 - 1, 2**32, 2**32 + 1),
     *(2**33 - 1, 2**63 - 1, 2**63, (P - 1) // 2, (P + 1) // 2),
     *(2**64 - 2**33, P - 2**32 - 1, P - 2**32, P - 2**32 + 1, P - 7, P - 2, P - 1),
+    *(k * 2**64 // 7 for k in range(2, 7)),
 ]
-"""Where carries, borrows and the last subtraction happen."""
+"""Where carries, borrows and the last subtraction happen, of products with 7 as well."""
 
 
 def plus(*terms: Pair) -> Pair:

@@ -7,7 +7,6 @@ which is all that a verifier needs.
 
 from __future__ import annotations
 
-import secrets
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -101,11 +100,6 @@ class Ext:
 ZERO: Final = Ext(0)
 ONE: Final = Ext(1)
 HALF: Final = Ext((MODULUS + 1) // 2)
-
-
-def random_ext() -> Ext:
-    """A uniform element, for tests."""
-    return Ext(secrets.randbelow(MODULUS), secrets.randbelow(MODULUS))
 
 
 def powers(base: Ext, count: int) -> list[Ext]:

@@ -49,7 +49,6 @@ _32 = np.uint64(32)
 _8 = np.uint64(8)
 _7 = np.uint64(NON_RESIDUE)
 _0 = np.uint64(0)
-_1 = np.uint64(1)
 _GRAIN = 1 << 13
 """Fewer elements than this are not worth another thread."""
 _PIECES = 4

@@ -164,11 +164,6 @@ def value_at(values: IntArray, point: Point) -> Ext:
     return dot(rows, weights(rest, point[1:]))
 
 
-def causal(n: int, i: Coordinates, j: Coordinates) -> Ext:
-    """Σ_{b <= a < n} eq(a, i)·eq(b, j): the extension of the lower triangle."""
-    return _triangle(eq_table(i)[:n], eq_table(j)[:n], 0)
-
-
 def causal_product(
     n: int, r: tuple[Coordinates, Coordinates], s: tuple[Coordinates, Coordinates]
 ) -> Ext:
