@@ -10,6 +10,7 @@ from zkllm.backends.base import Pin, Progress, silent
 from zkllm.bundle import BackendName
 from zkllm.digests import Digest
 from zkllm.errors import InputError
+from zkllm.exact.check import check_bounds
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
 from zkllm.files import unit_file_name
@@ -42,6 +43,8 @@ def setup(
     positions = tokens if backend == "ezkl" else 1
     planned = plan(model.specification, backend, positions, units, jobs=1)
     planned.require_fit()
+    progress("proving the bounds of the model again")
+    check_bounds(model)
     made = {}
     for unit, name in planned.backends.items():
         if name == backend:
@@ -63,12 +66,15 @@ def policy_for(
     Without `backends`, it demands the backend whose keys are in `keys`, and `replay` elsewhere.
     ezkl proves units whose keys are in `keys`; sumcheck proves every unit, under the commitment to
     its weights that is in `keys`, or under the weights themselves where there is none. Every digest
-    is recomputed from the bytes that are there; weights and tokenizer are checked. Raises
-    `InputError` if `keys` holds no key of this model, or not those that `backends` ask for.
+    is recomputed from the bytes that are there; weights and tokenizer are checked, and the bounds
+    of the specification are proven from the weights again. Raises `InputError` if `keys` holds no
+    key of this model, or not those that `backends` ask for, and `UntrustedMaterial` for a bound
+    that the weights do not prove.
     """
     if isinstance(model, Path):
         model = ExactModel.from_folder(model)
-    model.check_all()
+    check_bounds(model)
+    model.tokenizer_bytes()
     units: dict[str, BackendName] = {}
     pins: dict[str, dict[str, Digest]] = {}
     for unit in model.specification.units():

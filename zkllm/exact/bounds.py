@@ -8,12 +8,24 @@ Every bound on a sum also bounds the sum of the absolute values of its terms.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from zkllm.errors import UnsupportedModel
-from zkllm.exact.specification import FLOAT64_LIMIT, VARIANCE_LIMIT, Linear, Norm
+from zkllm.exact.specification import (
+    FLOAT64_LIMIT,
+    VARIANCE_LIMIT,
+    Architecture,
+    Attention,
+    Embed,
+    Head,
+    Linear,
+    Mlp,
+    Norm,
+)
 from zkllm.tensors import IntArray
 
 
@@ -48,7 +60,6 @@ def norm(unit: str, bound: int, *, d: int, fraction: int, epsilon: tuple[int, in
     t is the smallest shift that proves V < 2^61. Raises `UnsupportedModel` if a sum could leave
     the exact range.
     """
-    require(2 * d * bound, FLOAT64_LIMIT, unit, "d·x - Σx")
     gain = (math.isqrt(d << (2 * fraction + 2)) + 1) // 2  # round(√d·2^g)
     numerator, denominator = epsilon
     shift = 0
@@ -56,16 +67,32 @@ def norm(unit: str, bound: int, *, d: int, fraction: int, epsilon: tuple[int, in
         # E = max(1, round(d·ε·2^(2(f-t))))
         scaled = denominator << (2 * shift)
         e = max(1, (2 * d * numerator + scaled) // (2 * scaled))
-        # ‖c‖₂ <= √d·B/2^t + ½√d, because Σ(x - μ)² <= Σx² and each rounding adds ½ at most
-        whole = -(-bound // (1 << shift))
-        variance = (d * (2 * whole + 1) ** 2 + 3) // 4 + e
-        if variance < VARIANCE_LIMIT:
-            break
+        if _variance(bound, d, shift, e) < VARIANCE_LIMIT:
+            return norm_at(unit, bound, d=d, shift=shift, epsilon=e, gain=gain)
         shift += 1
-    centred = 2 * whole + 1
+
+
+def norm_at(unit: str, bound: int, *, d: int, shift: int, epsilon: int, gain: int) -> Norm:
+    """The bounds of a LayerNorm with the constants t, E and K, of rows with |x| <= `bound`.
+
+    Raises `UnsupportedModel` if a sum could leave the exact range.
+    """
+    require(2 * d * bound, FLOAT64_LIMIT, unit, "d·x - Σx")
+    variance = require(_variance(bound, d, shift, epsilon), VARIANCE_LIMIT, unit, "V")
+    centred = _centred(bound, shift)
     require(centred * gain + math.isqrt(variance) + 1, FLOAT64_LIMIT, unit, "c·K")
     output = gain + (ceil_sqrt(d) + 1) // 2
-    return Norm(shift, e, gain, centred, variance, output)
+    return Norm(shift, epsilon, gain, centred, variance, output)
+
+
+def _centred(bound: int, shift: int) -> int:
+    """|x - μ| is 2B at most, B/2^t rounded up, and rounding adds less than 1."""
+    return 2 * -(-bound // (1 << shift)) + 1
+
+
+def _variance(bound: int, d: int, shift: int, epsilon: int) -> int:
+    """‖c‖₂ <= √d·B/2^t + ½√d, because Σ(x - μ)² <= Σx² and each rounding adds ½ at most."""
+    return (d * _centred(bound, shift) ** 2 + 3) // 4 + epsilon
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +152,77 @@ def absolute_sums(weight: IntArray, entries: list[int]) -> list[int]:
     return [
         sum(w * b for w, b in zip(column, entries, strict=True)) for column in magnitudes.T.tolist()
     ]
+
+
+# Whole units. `Apply` gives one layer of a unit, by its name there, with what is proven of it.
+
+Apply: TypeAlias = Callable[[str, Vector], tuple[Linear, Vector]]
+
+
+def embed(names: tuple[str, str], tokens: IntArray, positions: IntArray) -> Embed:
+    """Rows of `tokens` and of `positions` added."""
+    bound = int(np.abs(tokens).max()) + int(np.abs(positions).max())
+    return Embed(*names, require(bound, FLOAT64_LIMIT, "embed", "the embedding"))
+
+
+def attention(
+    unit: str,
+    bound: int,
+    n: Norm,
+    apply: Apply,
+    a: Architecture,
+    score_shift: int,
+    exp: tuple[str, IntArray],
+) -> Attention:
+    """An attention unit of rows with |x| <= `bound`; `exp` is its table with its name."""
+    name, table = exp
+    if not ((table[:-1] >= table[1:]).all() and table[-1] >= 0 < table[0]):
+        raise UnsupportedModel(f"{unit}: the table {name} must fall from above 0 to 0 or more")
+    x = normalised(n, a.width)
+    query, q = apply("query", x)
+    key, k = apply("key", x)
+    value, v = apply("value", x)
+    terms = [left * right for left, right in zip(q.entries, k.entries, strict=True)]
+    size = a.width // a.heads
+    largest = max(sum(terms[start : start + size]) for start in range(0, a.width, size))
+    product = require(largest + ((1 << score_shift) >> 1), FLOAT64_LIMIT, unit, "q·k")
+    total = a.context * int(table[0])
+    mixed = require(total * value.output + total, FLOAT64_LIMIT, unit, "the sum of e·v")
+    # o is a rounded convex combination of values, per head: ½ more for each entry. Heads may
+    # look at different rows; v.norm holds for such a mixture because it is a sum over columns
+    # (Frobenius), and would not if it were a bound on one row of values.
+    o = Vector([n + 1 for n in v.entries], v.norm + (ceil_sqrt(a.width) + 1) // 2)
+    out, _ = apply("out", o)
+    return Attention(
+        norm=n,
+        query=query,
+        key=key,
+        value=value,
+        score_shift=score_shift,
+        product=product,
+        score=(product >> score_shift) + 1,
+        exp=name,
+        total=total,
+        mixed=mixed,
+        out=out,
+        output=require(bound + out.output, FLOAT64_LIMIT, unit, "the residual stream"),
+    )
+
+
+def mlp(
+    unit: str, bound: int, n: Norm, apply: Apply, a: Architecture, gelu: tuple[str, IntArray]
+) -> Mlp:
+    """An MLP unit of rows with |x| <= `bound`; `gelu` is its table D with its name."""
+    name, table = gelu
+    if not ((table >= 0) & (table <= np.arange(len(table)))).all():
+        raise UnsupportedModel(f"{unit}: the table {name} breaks |gelu(x)| <= |x|")
+    expand, hidden = apply("expand", normalised(n, a.width))
+    project, _ = apply("project", hidden)  # |gelu(x)| <= |x|
+    output = require(bound + project.output, FLOAT64_LIMIT, unit, "the residual stream")
+    return Mlp(norm=n, expand=expand, gelu=name, project=project, output=output)
+
+
+def head(n: Norm, apply: Apply, a: Architecture) -> Head:
+    """The head; its logits are raw accumulators."""
+    layer, _ = apply("logits", normalised(n, a.width))
+    return Head(n, layer.weight, layer.bias, layer.accumulator)

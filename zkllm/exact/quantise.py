@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TypeAlias
 
 import numpy as np
 
@@ -115,12 +116,17 @@ def epsilon_at(epsilon: Fraction, fraction: int) -> tuple[int, int]:
     return scaled.numerator, scaled.denominator
 
 
+FloatLayer: TypeAlias = tuple[FloatArray, FloatArray, int, int]
+"""Weight, bias, and fraction bits of input and output."""
+
+
 @dataclass(slots=True)
 class _Builder:
     """Collects the units and tensors of one exact model."""
 
     checkpoint: Checkpoint
     precision: Precision
+    architecture: Architecture
     tensors: dict[str, IntArray] = field(default_factory=dict)
 
     def keep(self, name: str, values: IntArray) -> str:
@@ -148,33 +154,32 @@ class _Builder:
         self.keep(names[1], b)
         return layer, output
 
-    def norm(self, unit: str, bound: int) -> tuple[Norm, bounds.Vector]:
+    def norm(self, unit: str, bound: int) -> Norm:
         config, fractions = self.checkpoint.config, self.precision.fractions
-        n = bounds.norm(
+        return bounds.norm(
             unit,
             bound,
             d=config.width,
             fraction=fractions.norm,
             epsilon=epsilon_at(config.epsilon, fractions.residual),
         )
-        return n, bounds.normalised(n, config.width)
+
+    def apply(self, unit: str, layers: Mapping[str, FloatLayer]) -> bounds.Apply:
+        """Quantises the layers of a unit as their bounds are asked for."""
+        return lambda name, x: self.linear(unit, name, x, *layers[name])
 
     def embed(self) -> Embed:
         fraction = self.precision.fractions.residual
         weights = self.checkpoint.tensors
         tokens = quantise(weights["wte.weight"], fraction, "embed: wte.weight")
         positions = quantise(weights["wpe.weight"], fraction, "embed: wpe.weight")
-        bound = int(np.abs(tokens).max()) + int(np.abs(positions).max())
-        bounds.require(bound, FLOAT64_LIMIT, "embed", "the embedding")
-        return Embed(
-            self.keep("embed.tokens", tokens), self.keep("embed.positions", positions), bound
-        )
+        names = self.keep("embed.tokens", tokens), self.keep("embed.positions", positions)
+        return bounds.embed(names, tokens, positions)
 
     def attention(self, index: int, bound: int) -> Attention:
         config, f = self.checkpoint.config, self.precision.fractions
         unit, weights = f"attention[{index}]", self.checkpoint.tensors
         d, head_width = config.width, config.width // config.heads
-        norm, x = self.norm(unit, bound)
         merged, bias = fold_norm(
             weights[f"h.{index}.attn.c_attn.weight"],
             weights[f"h.{index}.attn.c_attn.bias"],
@@ -183,82 +188,68 @@ class _Builder:
         )
         # 1/√d_head goes into W_q: exact where d_head is a power of four.
         root = math.sqrt(head_width) if config.scale_scores else 1.0
-        query, q = self.linear(
-            unit, "query", x, merged[:, :d] / root, bias[:d] / root, f.norm, f.query
-        )
-        key, k = self.linear(unit, "key", x, merged[:, d : 2 * d], bias[d : 2 * d], f.norm, f.key)
-        value, v = self.linear(unit, "value", x, merged[:, 2 * d :], bias[2 * d :], f.norm, f.value)
+        layers: dict[str, FloatLayer] = {
+            "query": (merged[:, :d] / root, bias[:d] / root, f.norm, f.query),
+            "key": (merged[:, d : 2 * d], bias[d : 2 * d], f.norm, f.key),
+            "value": (merged[:, 2 * d :], bias[2 * d :], f.norm, f.value),
+            "out": (
+                weights[f"h.{index}.attn.c_proj.weight"],
+                weights[f"h.{index}.attn.c_proj.bias"],
+                f.value,
+                f.residual,
+            ),
+        }
         shift = f.query + f.key - f.score
         if shift < 0:
             raise UnsupportedModel(f"{unit}: query and key have fewer fraction bits than scores")
-        terms = [a * b for a, b in zip(q.entries, k.entries, strict=True)]
-        largest = max(sum(terms[start : start + head_width]) for start in range(0, d, head_width))
-        product = bounds.require(largest + ((1 << shift) >> 1), FLOAT64_LIMIT, unit, "q·k")
         exp = self.exp_table()
-        total = config.context * int(self.tensors[exp][0])
-        mixed = bounds.require(total * value.output + total, FLOAT64_LIMIT, unit, "the sum of e·v")
-        # o is a rounded convex combination of values, per head: ½ more for each entry. Heads may
-        # look at different rows; v.norm holds for such a mixture because it is a sum over columns
-        # (Frobenius), and would not if it were a bound on one row of values.
-        o = bounds.Vector([n + 1 for n in v.entries], v.norm + (bounds.ceil_sqrt(d) + 1) // 2)
-        out, _ = self.linear(
+        return bounds.attention(
             unit,
-            "out",
-            o,
-            weights[f"h.{index}.attn.c_proj.weight"],
-            weights[f"h.{index}.attn.c_proj.bias"],
-            f.value,
-            f.residual,
-        )
-        return Attention(
-            norm=norm,
-            query=query,
-            key=key,
-            value=value,
-            score_shift=shift,
-            product=product,
-            score=(product >> shift) + 1,
-            exp=exp,
-            total=total,
-            mixed=mixed,
-            out=out,
-            output=bounds.require(bound + out.output, FLOAT64_LIMIT, unit, "the residual stream"),
+            bound,
+            self.norm(unit, bound),
+            self.apply(unit, layers),
+            self.architecture,
+            shift,
+            (exp, self.tensors[exp]),
         )
 
     def mlp(self, index: int, bound: int) -> Mlp:
         f, unit, weights = self.precision.fractions, f"mlp[{index}]", self.checkpoint.tensors
-        norm, x = self.norm(unit, bound)
         weight, bias = fold_norm(
             weights[f"h.{index}.mlp.c_fc.weight"],
             weights[f"h.{index}.mlp.c_fc.bias"],
             weights[f"h.{index}.ln_2.weight"],
             weights[f"h.{index}.ln_2.bias"],
         )
-        expand, hidden = self.linear(unit, "expand", x, weight, bias, f.norm, f.hidden)
+        layers: dict[str, FloatLayer] = {
+            "expand": (weight, bias, f.norm, f.hidden),
+            "project": (
+                weights[f"h.{index}.mlp.c_proj.weight"],
+                weights[f"h.{index}.mlp.c_proj.bias"],
+                f.hidden,
+                f.residual,
+            ),
+        }
         gelu = self.gelu_table()
-        project, _ = self.linear(
+        return bounds.mlp(
             unit,
-            "project",
-            hidden,  # |gelu(x)| <= |x|: `gelu_table` checks it for every entry
-            weights[f"h.{index}.mlp.c_proj.weight"],
-            weights[f"h.{index}.mlp.c_proj.bias"],
-            f.hidden,
-            f.residual,
+            bound,
+            self.norm(unit, bound),
+            self.apply(unit, layers),
+            self.architecture,
+            (gelu, self.tensors[gelu]),
         )
-        output = bounds.require(bound + project.output, FLOAT64_LIMIT, unit, "the residual stream")
-        return Mlp(norm=norm, expand=expand, gelu=gelu, project=project, output=output)
 
     def head(self, bound: int) -> Head:
         f, weights = self.precision.fractions, self.checkpoint.tensors
-        norm, x = self.norm("head", bound)
         matrix = weights["lm_head.weight"].T
         weight, bias = fold_norm(
             matrix, np.zeros(matrix.shape[1]), weights["ln_f.weight"], weights["ln_f.bias"]
         )
         # logits are compared with each other, so one scale serves all, whatever it is
         fraction = f.norm + weight_fraction(weight, self.precision.weight_bits)
-        layer, _ = self.linear("head", "logits", x, weight, bias, f.norm, fraction)
-        return Head(norm, layer.weight, layer.bias, layer.accumulator)
+        layers: dict[str, FloatLayer] = {"logits": (weight, bias, f.norm, fraction)}
+        return bounds.head(self.norm("head", bound), self.apply("head", layers), self.architecture)
 
     def exp_table(self) -> str:
         name, exp = "table.exp", self.precision.exp
@@ -281,8 +272,6 @@ class _Builder:
                     table = tables.gelu_erf(fraction)
                 case "relu":
                     table = tables.relu()
-            if not (table <= np.arange(len(table))).all():
-                raise UnsupportedModel("the GELU table breaks |gelu(x)| <= |x|")
             self.keep(name, table)
         return name
 
@@ -313,7 +302,17 @@ def build(
         raise UnsupportedModel(
             f"blocks {first}:{last} are not a range of the checkpoint's {config.blocks} blocks"
         )
-    builder = _Builder(checkpoint, precision)
+    architecture = Architecture(
+        width=config.width,
+        heads=config.heads,
+        inner=config.inner,
+        vocabulary=config.vocabulary,
+        context=config.context,
+        first_block=first,
+        blocks=last - first,
+        activation=config.activation,
+    )
+    builder = _Builder(checkpoint, precision, architecture)
     text = blocks is None
     embed = builder.embed()
     bound = embed.output
@@ -342,16 +341,7 @@ def build(
         format=FORMAT,
         kind="text" if text else "fragment",
         source=checkpoint.digest,
-        architecture=Architecture(
-            width=config.width,
-            heads=config.heads,
-            inner=config.inner,
-            vocabulary=config.vocabulary,
-            context=config.context,
-            first_block=first,
-            blocks=last - first,
-            activation=config.activation,
-        ),
+        architecture=architecture,
         fractions=precision.fractions,
         exp=precision.exp,
         input=start,

@@ -1,0 +1,176 @@
+"""Every number of a specification is one that the weights prove, or the model is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.commands import zkllm
+from zkllm.checkpoints import Checkpoint
+from zkllm.errors import UntrustedMaterial
+from zkllm.exact.check import check_bounds
+from zkllm.exact.model import ExactModel, save
+from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.specification import Attention, Mlp, Specification
+from zkllm.keys import policy_for, setup
+from zkllm.tensors import IntArray, tensor_digest
+
+
+def numbers(part: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Paths of all integers of a dataclass."""
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from numbers(value, (*path, field.name))
+        elif isinstance(value, int):
+            yield (*path, field.name)
+
+
+def moved(part: Any, path: tuple[str, ...], by: int) -> Any:
+    """`part` with the integer at `path` changed."""
+    name, *rest = path
+    value = getattr(part, name)
+    return replace(part, **{name: moved(value, tuple(rest), by) if rest else value + by})
+
+
+def value_at(part: Any, path: tuple[str, ...]) -> int:
+    value = functools.reduce(getattr, path, part)
+    assert isinstance(value, int)
+    return value
+
+
+def with_unit(specification: Specification, name: str, unit: Any) -> Specification:
+    """`specification` with another unit of this name."""
+    if name in ("embed", "head"):
+        return replace(specification, **{name: unit})
+    kind, index = name.removesuffix("]").split("[")
+    units = list(getattr(specification, kind))
+    units[int(index)] = unit
+    return replace(specification, **{kind: tuple(units)})
+
+
+def tensors_of(model: ExactModel) -> dict[str, IntArray]:
+    return {name: model.tensor(name) for name in model.specification.tensors}
+
+
+@pytest.mark.parametrize("preset", ["wide", "ezkl"])
+@pytest.mark.parametrize("blocks", [None, (1, 2)])
+def test_what_export_makes_is_proven_again(
+    tiny_checkpoint: Checkpoint, preset: str, blocks: tuple[int, int] | None
+) -> None:
+    specification, tensors = build(tiny_checkpoint, PRECISIONS[preset], blocks)
+    check_bounds(ExactModel.in_memory(specification, tensors))
+
+
+@pytest.mark.parametrize("name", ["embed", "attention[0]", "mlp[1]", "head"])
+@pytest.mark.parametrize("by", [-1, 1])
+def test_every_number_of_every_unit_is_the_proven_one(
+    tiny_model: ExactModel, name: str, by: int
+) -> None:
+    specification, tensors = tiny_model.specification, tensors_of(tiny_model)
+    unit = specification.units()[name]
+    paths = list(numbers(unit))
+    assert paths
+    for path in paths:
+        changed = with_unit(specification, name, moved(unit, path, by))
+        if value_at(changed.units()[name], path) < 0:
+            continue  # no specification has a negative number: `Specification.check`
+        with pytest.raises(UntrustedMaterial, match=r"spec\.json: .*(prove|proven bound)"):
+            check_bounds(ExactModel.in_memory(changed, tensors))
+
+
+def test_the_input_of_a_text_model_is_what_its_embedding_gives(tiny_model: ExactModel) -> None:
+    specification = tiny_model.specification
+    # the units after it are proven under the smaller bound: only the embedding contradicts it
+    changed = replace(specification, input=specification.input - 1)
+    with pytest.raises(UntrustedMaterial, match="prove"):
+        check_bounds(ExactModel.in_memory(changed, tensors_of(tiny_model)))
+
+
+def test_a_unit_may_not_leave_the_exact_range(tiny_model: ExactModel) -> None:
+    unit = tiny_model.specification.mlp[0]
+    changed = with_unit(tiny_model.specification, "mlp[0]", moved(unit, ("norm", "gain"), 1 << 50))
+    with pytest.raises(UntrustedMaterial, match=r"mlp\[0\]: the proven bound of c·K is"):
+        check_bounds(ExactModel.in_memory(changed, tensors_of(tiny_model)))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (0, 0, "must fall"),  # then EXP[0] is not the largest
+        (-1, -1, "must fall"),
+        (3, 1 << 40, "must fall"),
+    ],
+)
+def test_a_table_of_exponentials_falls(
+    tiny_model: ExactModel, place: int, value: int, message: str
+) -> None:
+    refuse_table(tiny_model, tiny_model.specification.attention[0], place, value, message)
+
+
+@pytest.mark.parametrize(("place", "value"), [(5, 6), (0, 1), (7, -1)])
+def test_a_table_of_gelu_keeps_the_output_within_the_input(
+    tiny_model: ExactModel, place: int, value: int
+) -> None:
+    refuse_table(tiny_model, tiny_model.specification.mlp[0], place, value, "breaks |gelu")
+
+
+def refuse_table(
+    model: ExactModel, unit: Attention | Mlp, place: int, value: int, message: str
+) -> None:
+    name = unit.exp if isinstance(unit, Attention) else unit.gelu
+    tensors = tensors_of(model)
+    tensors[name] = tensors[name].copy()
+    tensors[name][place] = value
+    with pytest.raises(UntrustedMaterial) as caught:
+        check_bounds(ExactModel.in_memory(model.specification, tensors))
+    assert message in caught.value.message
+
+
+@pytest.fixture
+def doctored(tiny_model: ExactModel, tmp_path: Path) -> Path:
+    """A model on disk, all digests right, whose head claims that its logits are small.
+
+    A window for the difference of two logits would then be too short for honest ones, and sums
+    could be larger than the equations allow for.
+    """
+    unit = tiny_model.specification.head
+    assert unit is not None
+    changed = with_unit(tiny_model.specification, "head", replace(unit, logit=unit.logit // 2))
+    folder = tmp_path / "doctored"
+    save(changed, tensors_of(tiny_model), tiny_model.tokenizer_bytes(), folder)
+    return folder
+
+
+def test_no_policy_is_written_for_a_model_with_wrong_bounds(doctored: Path) -> None:
+    with pytest.raises(UntrustedMaterial, match=r"head\.logit: the weights prove"):
+        policy_for(doctored)
+    done = zkllm("policy", "init", doctored)
+    assert done.code == 3
+    assert "the weights prove" in done.err
+    assert done.out == ""
+
+
+def test_no_commitment_is_made_to_a_model_with_wrong_bounds(doctored: Path, tmp_path: Path) -> None:
+    with pytest.raises(UntrustedMaterial, match=r"head\.logit: the weights prove"):
+        setup(doctored, "sumcheck", tmp_path / "keys")
+    assert not (tmp_path / "keys").exists()
+
+
+def test_other_weights_prove_other_bounds(tiny_model: ExactModel) -> None:
+    specification, tensors = tiny_model.specification, tensors_of(tiny_model)
+    name = specification.mlp[0].expand.weight
+    tensors[name] = 2 * tensors[name]
+    stored = specification.tensors[name]
+    other = replace(stored, digest=tensor_digest(tensors[name], stored.dtype))
+    changed = replace(specification, tensors=specification.tensors | {name: other})
+    with pytest.raises(UntrustedMaterial, match=r"mlp\[0\]\.expand\.accumulator"):
+        check_bounds(ExactModel.in_memory(changed, tensors))
+    assert np.abs(tensors[name]).max() < 1 << 15
