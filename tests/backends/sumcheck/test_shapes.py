@@ -200,23 +200,20 @@ def test_the_lower_triangle_under_two_points(n: int) -> None:
     assert pair(shapes.causal_product(n, (r[0], r[1]), (s[0], s[1]))) == triangle(n, rows, columns)
 
 
-@pytest.mark.parametrize("n", LENGTHS)
-def test_the_lower_triangle_of_a_block(n: int) -> None:
-    source = Source(n)
-    for block in shapes.blocks((n, n)):
-        rows, columns = zip(block.starts, block.logs, strict=True)
-        i, j = source.point(rows[1]), source.point(columns[1])
-        along, across = eq_list(1 << rows[1], i), eq_list(1 << columns[1], j)
-        expected = plus(
-            (0, 0),
-            *(
-                times(along[a], across[b])
-                for a in range(len(along))
-                for b in range(len(across))
-                if columns[0] + b <= rows[0] + a
-            ),
-        )
-        assert pair(shapes.causal_block(rows, columns, i, j)) == expected
+@pytest.mark.parametrize("logs", itertools.product(range(4), range(4)), ids=str)
+def test_the_lower_triangle_within_a_box(logs: tuple[int, int]) -> None:
+    source = Source(str(logs))
+    i, j = (source.point(log) for log in logs)
+    along, across = (eq_list(1 << log, r) for log, r in zip(logs, (i, j), strict=True))
+    for start in range(12):
+        rows, columns = (start, logs[0]), (4, logs[1])
+        inside = [
+            times(along[a], across[b])
+            for a in range(len(along))
+            for b in range(len(across))
+            if 4 + b <= start + a
+        ]
+        assert pair(shapes.causal_block(rows, columns, i, j)) == plus((0, 0), *inside)
 
 
 @pytest.mark.parametrize("n", [3, 37])
