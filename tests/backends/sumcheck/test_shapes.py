@@ -200,7 +200,7 @@ def test_the_lower_triangle_under_two_points(n: int) -> None:
     assert pair(shapes.causal_product(n, (r[0], r[1]), (s[0], s[1]))) == triangle(n, rows, columns)
 
 
-@pytest.mark.parametrize("logs", itertools.product(range(4), range(4)), ids=str)
+@pytest.mark.parametrize("logs", [*itertools.product(range(4), range(4))], ids=str)
 def test_the_lower_triangle_within_a_box(logs: tuple[int, int]) -> None:
     source = Source(str(logs))
     i, j = (source.point(log) for log in logs)
