@@ -47,6 +47,14 @@ def inner(x: Iterable[Pair | int], y: Iterable[Pair | int]) -> Pair:
     return plus((0, 0), *(times(a, b) for a, b in zip(x, y, strict=True)))
 
 
+def evaluated(coefficients: list[int], length: int) -> list[int]:
+    """A polynomial at all powers of 7^((p-1)/length), from its coefficients, lowest first."""
+    root = pow(7, (P - 1) // length, P)
+    return [
+        sum(c * pow(root, i * k, P) for k, c in enumerate(coefficients)) % P for i in range(length)
+    ]
+
+
 def neighbours(values: Sequence[Pair]) -> list[tuple[Pair, Pair]]:
     """Entries 2i and 2i + 1, zero beside a last one that is alone."""
     return list(zip(values[::2], [*values[1::2], (0, 0)], strict=False))

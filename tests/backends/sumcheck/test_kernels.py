@@ -15,6 +15,7 @@ from tests.backends.sumcheck.plain import (
     array,
     bound,
     eq,
+    evaluated,
     inner,
     ints,
     minus,
@@ -236,14 +237,6 @@ def test_mixing_children_changes_the_first_numerators_alone(count: int) -> None:
 
 
 # The commitment
-
-
-def evaluated(coefficients: list[int], length: int) -> list[int]:
-    """A polynomial at all powers of 7^((p-1)/length), from its coefficients, lowest first."""
-    root = pow(7, (P - 1) // length, P)
-    return [
-        sum(c * pow(root, i * k, P) for k, c in enumerate(coefficients)) % P for i in range(length)
-    ]
 
 
 @pytest.mark.parametrize("log_columns", range(7))

@@ -262,11 +262,11 @@ def test_columns_and_weights_tile_their_vectors() -> None:
 
 def test_ties_are_laid_out_in_the_order_of_declaration() -> None:
     plan = Plan(8)
-    for name in "ab":
+    for name in "ba":
         plan.column(name, (3, 3))
     layout = plan.layout()
-    assert spans(layout["a"]) == [(0, 4), (8, 2), (10, 2), (16, 1)]
-    assert spans(layout["b"]) == [(4, 4), (12, 2), (14, 2), (17, 1)]
+    assert spans(layout["b"]) == [(0, 4), (8, 2), (10, 2), (16, 1)]
+    assert spans(layout["a"]) == [(4, 4), (12, 2), (14, 2), (17, 1)]
 
 
 def test_lookups_and_then_tables_tile_the_fractions() -> None:

@@ -30,7 +30,8 @@ class Witness:
         """Cut numbers into limbs; raises `ConstraintViolation` for one outside its window."""
         _require_shape(number.name, number.value, values)
         raw = values + number.offset
-        inside = (raw >= 0) & (raw >> number.bits == 0)
+        # negative numbers stay negative
+        inside = raw >> number.bits == 0
         if not inside.all():
             place = _first_outside(inside)
             last = (1 << number.bits) - 1 - number.offset
