@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,8 +116,15 @@ def test_the_prover_evaluates_what_it_committed_to() -> None:
 def test_each_claim_counts(wrong: int, tiny_model: ExactModel) -> None:
     columns = Column(COLUMNS)
     claims = columns.claims()
-    claim = claims[wrong]
-    claims[wrong] = Opening(claim.column, claim.functional, claim.value + 1)
+    claims[wrong] = replace(claims[wrong], value=claims[wrong].value + 1)
+    with pytest.raises(ProofRejected, match="columns: batch does not hold"):
+        shown(columns, committed_to(columns), tiny_model, claims)
+
+
+def test_wrong_claims_do_not_make_up_for_each_other(tiny_model: ExactModel) -> None:
+    columns = Column(COLUMNS)
+    first, second, *rest = columns.claims()
+    claims = [replace(first, value=first.value + 1), replace(second, value=second.value - 1), *rest]
     with pytest.raises(ProofRejected, match="columns: batch does not hold"):
         shown(columns, committed_to(columns), tiny_model, claims)
 
