@@ -1,0 +1,340 @@
+"""A prover that lies: it fills columns as it likes, and proves the rest as it should.
+
+A `Trial` forges the proof of one unit and has it verified. Tests lie in single operations, for
+which they put their own `fill` in the place of the honest one; whatever is computed from a lie
+follows from it, up to the unit's output, which becomes the claim.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from zkllm.backends.base import Claim
+from zkllm.backends.sumcheck import protocol, units
+from zkllm.backends.sumcheck.backend import context_of
+from zkllm.backends.sumcheck.field import ZERO, Ext
+from zkllm.backends.sumcheck.party import Committed
+from zkllm.backends.sumcheck.plan import Combination, Lookup, Number, Table
+from zkllm.backends.sumcheck.protocol import Context, check_proof, run_protocol
+from zkllm.backends.sumcheck.prover import CommittedVector, Prover, commit_weights
+from zkllm.backends.sumcheck.rounds import Fractions
+from zkllm.backends.sumcheck.units import Circuit, make_circuit
+from zkllm.backends.sumcheck.verifier import Verifier
+from zkllm.backends.sumcheck.witness import Witness
+from zkllm.checkpoints import Checkpoint, Config
+from zkllm.digests import sha256
+from zkllm.exact import arithmetic, reference
+from zkllm.exact.model import ExactModel
+from zkllm.exact.quantise import Precision, build
+from zkllm.exact.specification import ExpTable
+from zkllm.exact.specification import Fractions as FractionBits
+from zkllm.tensors import IntArray
+
+PRECISION = Precision("small", 8, FractionBits(*[6] * 7), ExpTable("free", 5, 6, 0))
+STATEMENT = sha256(b"a statement")
+IDS = np.array([3, 1, 4, 1, 5])
+GENERATED = 2
+"""The head proves the tokens after the last `GENERATED` of `IDS`."""
+
+
+def checkpoint(seed: int) -> Checkpoint:
+    """A network in which no dimension is a power of two but the number of blocks."""
+    config = Config(6, 2, 11, 2, 13, 7, "gelu_new", Fraction(1, 100_000), True, (12,))
+    random = np.random.default_rng(seed)
+
+    def normal(spread: float, *shape: int) -> Any:
+        return random.normal(0, spread, shape)
+
+    tensors = {
+        "wte.weight": normal(1, 13, 6),
+        "wpe.weight": normal(0.5, 7, 6),
+        "ln_f.weight": 1 + normal(0.2, 6),
+        "ln_f.bias": normal(0.1, 6),
+        "lm_head.weight": normal(1, 13, 6),
+    }
+    for i in range(config.blocks):
+        tensors |= {
+            f"h.{i}.ln_1.weight": 1 + normal(0.2, 6),
+            f"h.{i}.ln_1.bias": normal(0.1, 6),
+            f"h.{i}.attn.c_attn.weight": normal(0.7, 6, 18),
+            f"h.{i}.attn.c_attn.bias": normal(0.2, 18),
+            f"h.{i}.attn.c_proj.weight": normal(0.5, 6, 6),
+            f"h.{i}.attn.c_proj.bias": normal(0.2, 6),
+            f"h.{i}.ln_2.weight": 1 + normal(0.2, 6),
+            f"h.{i}.ln_2.bias": normal(0.1, 6),
+            f"h.{i}.mlp.c_fc.weight": normal(0.8, 6, 11),
+            f"h.{i}.mlp.c_fc.bias": normal(0.1, 11),
+            f"h.{i}.mlp.c_proj.weight": normal(0.5, 11, 6),
+            f"h.{i}.mlp.c_proj.bias": normal(0.1, 6),
+        }
+    # Two tokens of equal logits.
+    tensors["lm_head.weight"][9] = tensors["lm_head.weight"][4]
+    return Checkpoint(config, tensors, b"{}", sha256(b"seed %d" % seed))
+
+
+@functools.cache
+def small_model(seed: int = 0) -> ExactModel:
+    """An exact model of width 6; another seed makes one of the same shapes."""
+    return ExactModel.in_memory(*build(checkpoint(seed), PRECISION))
+
+
+@functools.cache
+def claims(seed: int = 0) -> Mapping[str, Claim]:
+    """What the small model does with `IDS`, by unit."""
+    model = small_model(seed)
+    assert model.specification.head is not None
+    rows = reference.forward(model, IDS)
+    ids = reference.head(model, model.specification.head, rows[-1][-GENERATED:])
+    names = [name for name in model.specification.units() if name != "head"]
+    found = {
+        name: Claim(name, before, after, STATEMENT)
+        for name, before, after in zip(names, [IDS, *rows], rows, strict=False)
+    }
+    return found | {"head": Claim("head", rows[-1], ids, STATEMENT, len(IDS) - GENERATED)}
+
+
+Fill = Callable[..., Any]
+Lie = Callable[..., Any]
+"""`lie(operation, honest, witness, *inputs)` in the place of `honest(witness, *inputs)`."""
+
+
+class Tolerant(Witness):
+    """A witness that takes what it is given, and counts the cells that are rows of a table."""
+
+    def store_number(self, number: Number, values: IntArray) -> None:
+        """The last limb has whatever the others leave."""
+        raw = values + number.offset
+        names = list(number.value.terms)
+        for k, name in enumerate(names):
+            limb = raw >> (k * number.limb)
+            self.columns[name] = limb if name == names[-1] else limb % (1 << number.limb)
+
+    def count_lookups(self) -> None:
+        """A cell that is no row of its table counts where a table of that identifier has it."""
+        tables = self.plan.tables
+        counts = {name: np.zeros(table.rows, dtype=np.int64) for name, table in tables.items()}
+        for lookup in self.plan.lookups:
+            keys = self.integers(lookup.key)
+            values = np.zeros_like(keys) if lookup.value is None else self.integers(lookup.value)
+            counted = np.ones(keys.shape, dtype=bool)
+            if lookup.causal:
+                counted = np.broadcast_to(np.tri(keys.shape[-1], dtype=bool), keys.shape)
+            for name, found in self._rows(lookup, keys, values):
+                rows = keys[counted & found]
+                counts[name] += np.bincount(rows, minlength=tables[name].rows)
+                counted = counted & ~found
+        for name, count in counts.items():
+            self.columns[f"multiplicity of {name}"] = count
+
+    def _rows(
+        self, lookup: Lookup, keys: IntArray, values: IntArray
+    ) -> Iterator[tuple[str, IntArray]]:
+        identifier = self.plan.tables[lookup.table].identifier
+        for name, table in self.plan.tables.items():
+            if table.identifier == identifier:
+                yield name, is_row(table, keys, values)
+
+
+def is_row(table: Table, keys: IntArray, values: IntArray) -> IntArray:
+    """Which pairs are rows of `table`."""
+    inside = (keys >= 0) & (keys < table.rows)
+    if table.values is None:
+        return inside & (values == 0)
+    return inside & (values == table.values[np.where(inside, keys, 0)])
+
+
+class LyingProver(Prover):
+    """A prover that looks at other integers than it committed to, where it is told to.
+
+    `seen` are integers by combination, for the tables of sumchecks; `told` are messages by label;
+    `counted` is the witness whose fractions are summed.
+    """
+
+    def __init__(self, witness: Witness, model: ExactModel, root: bytes | None) -> None:
+        super().__init__(witness, model, root)
+        self.seen: list[tuple[Combination, IntArray]] = []
+        self.told: dict[str, list[Ext]] = {}
+        self.counted = witness
+
+    def integers(self, combination: Combination) -> IntArray:
+        for known, values in self.seen:
+            if known == combination:
+                return values
+        return super().integers(combination)
+
+    def exchange(self, label: str, make: Callable[[], Any], count: int) -> list[Ext]:
+        told = self.told.get(label)
+        return super().exchange(label, make if told is None else lambda: told, count)
+
+    def fraction_tree(self, alpha: Ext, beta: Ext) -> Fractions:
+        return Fractions(self.counted, alpha, beta)
+
+
+Instruct = Callable[[LyingProver, Circuit], None]
+Commit = Callable[[LyingProver, Circuit], Committed]
+
+
+@dataclass
+class Trial:
+    """One attempt to have a forged proof of a unit accepted."""
+
+    unit: str
+    lies: Mapping[str, Lie] = field(default_factory=dict)
+    """By operation of the unit's circuit."""
+    instruct: Instruct | None = None
+    """What the prover is told before it proves."""
+    commit: Commit | None = None
+    """What opens the commitment instead of what was committed to."""
+    change: Callable[[Claim], Claim] | None = None
+    """The claim to prove, of the honest one; without it the one that follows from the lies."""
+    believes: ExactModel = field(default_factory=small_model)
+    """The prover's model; the verifier has the small one."""
+    weaken: list[Callable[[Circuit], None]] = field(default_factory=list)
+    """Guards of the circuit that are switched off, for both parties."""
+    committed: bool = False
+    """Whether the verifier knows a commitment to the weights instead of the weights."""
+
+    @property
+    def honest(self) -> Claim:
+        return claims()[self.unit]
+
+    def circuit(self, claim: Claim, model: ExactModel | None = None) -> Circuit:
+        """The circuit of `claim`, less the guards that are off."""
+        circuit = make_circuit(model or small_model(), claim)
+        for switch_off in self.weaken:
+            switch_off(circuit)
+        return circuit
+
+    def context(self, claim: Claim) -> Context:
+        root = None
+        if self.committed:
+            root = commit_weights(self.circuit(claim).plan, small_model()).root()
+        return context_of(small_model(), claim, root)
+
+    def forge(self) -> tuple[Claim, bytes]:
+        """The forged claim and its proof."""
+        claim = self.honest if self.change is None else self.change(self.honest)
+        circuit = self.circuit(claim, self.believes)
+        witness, rows = lying_witness(circuit, self.lies)
+        if rows is not None and self.change is None:
+            claim = replace(claim, outputs=rows)
+            circuit = self.circuit(claim, self.believes)
+        context = self.context(claim)
+        prover = LyingProver(witness, self.believes, context.weights_root)
+        if self.instruct is not None:
+            self.instruct(prover, circuit)
+        committed: Committed | None = prover.committed
+        if self.commit is not None:
+            committed = self.commit(prover, circuit)
+        weights: CommittedVector | None = None
+        if self.committed:
+            weights = commit_weights(circuit.plan, self.believes)
+        run_protocol(prover, committed, weights, circuit, context)
+        return claim, prover.proof
+
+    def verify(self) -> Claim:
+        """The false claim, if the verifier believes it; raises `ProofRejected` if it does not."""
+        claim, proof = self.forge()
+        assert check_proof(self.circuit(claim), proof, self.context(claim)) > 100
+        return claim
+
+
+def lying_witness(circuit: Circuit, lies: Mapping[str, Lie]) -> tuple[Witness, IntArray | None]:
+    """All columns, and the output to which the lies lead."""
+    outputs: list[IntArray] = []
+    with ExitStack() as stack:
+        for name, lie in lies.items():
+            operation = operation_of(circuit, name)
+            told = functools.partial(lie, operation, operation.fill)
+            stack.enter_context(patch.object(operation, "fill", told))
+        stack.enter_context(patch.object(units, "Witness", Tolerant))
+        stack.enter_context(
+            patch.object(units, "require_equal", lambda _, rows: outputs.append(rows))
+        )
+        return circuit.witness(), outputs[0] if outputs else None
+
+
+def operation_of(circuit: Circuit, name: str) -> Any:
+    """The operation `name` of a circuit."""
+    layers = getattr(circuit, "layers", {})
+    return layers[name] if name in layers else getattr(circuit, name)
+
+
+@contextmanager
+def lying(name: str, lie: Callable[..., Any]) -> Iterator[None]:
+    """`arithmetic.<name>` gives `lie(honest result, *arguments)`."""
+    honest = getattr(arithmetic, name)
+
+    def told(*arguments: Any, **constants: Any) -> Any:
+        return lie(honest(*arguments, **constants), *arguments, **constants)
+
+    with patch.object(arithmetic, name, told):
+        yield
+
+
+Off = Callable[[Trial, pytest.MonkeyPatch], None]
+"""Switches a guard off."""
+
+
+def deaf_to(*labels: str) -> Off:
+    """The verifier does not ask whether what is required under `labels` holds."""
+
+    class Deaf(Verifier):
+        def require(self, label: str, holds: Callable[[], bool]) -> None:
+            if label not in labels:
+                super().require(label, holds)
+
+    return lambda _, monkeypatch: monkeypatch.setattr(protocol, "Verifier", Deaf)
+
+
+def without_lookup(name: str) -> Off:
+    """The last limb of a number, or a column, is not looked up."""
+
+    def forget(circuit: Circuit) -> None:
+        number = circuit.plan.numbers.get(name)
+        column = name if number is None else list(number.value.terms)[-1]
+        kept = [site for site in circuit.plan.lookups if column not in site.key.terms]
+        assert len(kept) < len(circuit.plan.lookups)
+        circuit.plan.lookups[:] = kept
+
+    return lambda trial, _: trial.weaken.append(forget)
+
+
+def with_shared_identifier(*tables: str) -> Off:
+    """Several tables have the identifier of the first."""
+
+    def share(circuit: Circuit) -> None:
+        found = circuit.plan.tables
+        for name in tables:
+            identifier = found[tables[0]].identifier
+            found[name] = replace(found[name], identifier=identifier)
+
+    return lambda trial, _: trial.weaken.append(share)
+
+
+def without_equation(module: Any, index: int) -> Off:
+    """Of the equations that one zero-check has together, that number `index` counts for nothing."""
+    honest = module.powers
+
+    def powers(base: Ext, count: int) -> list[Ext]:
+        result: list[Ext] = honest(base, count)
+        result[index] = ZERO
+        return result
+
+    return lambda _, monkeypatch: monkeypatch.setattr(module, "powers", powers)
+
+
+def other_model(name: str, change: Callable[[IntArray], IntArray]) -> ExactModel:
+    """The small model with another tensor, under its own name."""
+    model = small_model()
+    tensors = {key: model.tensor(key) for key in model.specification.tensors}
+    return ExactModel.in_memory(model.specification, tensors | {name: change(tensors[name])})
