@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 
+from zkllm.backends.sumcheck.field import Ext
 from zkllm.backends.sumcheck.party import Party
-from zkllm.backends.sumcheck.plan import Plan
-from zkllm.backends.sumcheck.protocol import Context, check_proof, make_proof
-from zkllm.backends.sumcheck.prover import commit_weights
+from zkllm.backends.sumcheck.plan import Combination, Number, Plan
+from zkllm.backends.sumcheck.protocol import Context, check_proof, make_proof, run_protocol
+from zkllm.backends.sumcheck.prover import Prover, commit_weights
 from zkllm.backends.sumcheck.units import Circuit
 from zkllm.backends.sumcheck.witness import Witness
 from zkllm.errors import ProofRejected
@@ -53,5 +55,54 @@ class Alone(Circuit):
         """With a spoiled witness every lookup holds, and yet the check `label` does not."""
         spoiled = replace(self, spoil=spoil)
         context = self.context(committed=committed)
-        with pytest.raises(ProofRejected, match=f"^sumcheck: {label} does not hold$"):
-            check_proof(spoiled, make_proof(spoiled, context), context)
+        require_refused(label, self, make_proof(spoiled, context), context)
+
+    def refuse_lie(self, said: str, label: str) -> None:
+        """One more than the truth is sent under the label `said`: then `label` does not hold."""
+        context, witness = self.context(), self.witness()
+
+        class Liar(Prover):
+            def exchange(
+                self, label: str, make: Callable[[], Sequence[Ext]], count: int
+            ) -> list[Ext]:
+                lie = int(label == said)
+                return super().exchange(label, lambda: [value + lie for value in make()], count)
+
+        liar = Liar(witness, self.model, None)
+        run_protocol(liar, liar.committed, None, self, context)
+        require_refused(label, self, liar.proof, context)
+
+
+def require_refused(label: str, circuit: Circuit, proof: bytes, context: Context) -> None:
+    with pytest.raises(ProofRejected, match=f"^sumcheck: {re.escape(label)} does not hold$"):
+        check_proof(circuit, proof, context)
+
+
+def shifted(number: Number, place: tuple[int, ...], by: int) -> Spoil:
+    """One entry of a number is another, inside its window."""
+
+    def spoil(witness: Witness) -> None:
+        values = witness.integers(number.value)
+        values[place] += by
+        witness.store_number(number, values)
+
+    return spoil
+
+
+def both(*spoils: Spoil) -> Spoil:
+    def spoil(witness: Witness) -> None:
+        for each in spoils:
+            each(witness)
+
+    return spoil
+
+
+def put(column: Combination, place: tuple[int, ...], value: int) -> Spoil:
+    """One entry of a single column is `value`."""
+
+    def spoil(witness: Witness) -> None:
+        values = witness.integers(column)
+        values[place] = value
+        witness.store(column, values)
+
+    return spoil

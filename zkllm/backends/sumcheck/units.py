@@ -9,7 +9,7 @@ import numpy as np
 from zkllm.backends.base import Claim
 from zkllm.backends.sumcheck.attention import CausalAttention
 from zkllm.backends.sumcheck.head import Margins
-from zkllm.backends.sumcheck.operations import Gelu, Linear, Norm, require_no_wrap
+from zkllm.backends.sumcheck.operations import Gelu, Linear, Norm
 from zkllm.backends.sumcheck.party import Party
 from zkllm.backends.sumcheck.plan import MAX_LIMB, Number, Plan
 from zkllm.backends.sumcheck.selection import Selection, selected
@@ -102,7 +102,6 @@ class AttentionCircuit(Circuit):
             unit.out,
             bound + unit.output,
         )
-        require_no_wrap("the residual stream", bound, unit.output)
         self.plan.seal()
 
     def witness(self) -> Witness:
@@ -145,7 +144,6 @@ class MlpCircuit(Circuit):
         self.project = Linear(
             self.plan, "project", self.gelu.output, (width,), unit.project, bound + unit.output
         )
-        require_no_wrap("the residual stream", bound, unit.output)
         self.plan.seal()
 
     def witness(self) -> Witness:
