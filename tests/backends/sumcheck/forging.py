@@ -32,6 +32,7 @@ from zkllm.backends.sumcheck.verifier import Verifier
 from zkllm.backends.sumcheck.witness import Witness
 from zkllm.checkpoints import Checkpoint, Config
 from zkllm.digests import sha256
+from zkllm.errors import ProofRejected
 from zkllm.exact import arithmetic, reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import Precision, build
@@ -338,3 +339,24 @@ def other_model(name: str, change: Callable[[IntArray], IntArray]) -> ExactModel
     model = small_model()
     tensors = {key: model.tensor(key) for key in model.specification.tensors}
     return ExactModel.in_memory(model.specification, tensors | {name: change(tensors[name])})
+
+
+def other_quotient(by: int, *, remainder: str) -> Lie:
+    """One quotient is off; its remainder goes with it, or stays."""
+
+    def lie(linear: Any, honest: Any, witness: Witness, model: ExactModel, x: IntArray) -> IntArray:
+        y: IntArray = honest(witness, model, x)
+        at = (2, *(0 for _ in y.shape[1:]))
+        y[at] += by
+        if remainder == "goes":
+            rest = witness.integers(linear.rest.value)
+            rest[at] -= by << linear.layer.shift
+            linear.rest.fill(witness, rest)
+        return y
+
+    return lie
+
+
+def refused(label: str) -> Any:
+    """The proof is refused because what is required under `label` does not hold."""
+    return pytest.raises(ProofRejected, match=f"^sumcheck: {label} does not hold$")

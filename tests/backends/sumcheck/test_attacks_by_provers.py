@@ -23,6 +23,8 @@ from tests.backends.sumcheck.forging import (
     deaf_to,
     lying,
     other_model,
+    other_quotient,
+    refused,
     small_model,
     with_shared_identifier,
     without_equation,
@@ -35,7 +37,6 @@ from zkllm.backends.sumcheck import operations
 from zkllm.backends.sumcheck.field import MODULUS, ZERO
 from zkllm.backends.sumcheck.plan import Combination
 from zkllm.backends.sumcheck.witness import Witness
-from zkllm.errors import ProofRejected
 from zkllm.exact import reference
 from zkllm.exact.arithmetic import Attended, Normalised, isqrt, matmul, round_div
 from zkllm.exact.model import ExactModel
@@ -157,22 +158,6 @@ def other_rows(norm: Any, honest: Any, witness: Witness, x: IntArray) -> Any:
 
 
 # Lies about a linear layer
-
-
-def other_quotient(by: int, *, remainder: str) -> Lie:
-    """One quotient is off; its remainder goes with it, or stays."""
-
-    def lie(linear: Any, honest: Any, witness: Witness, model: ExactModel, x: IntArray) -> IntArray:
-        y: IntArray = honest(witness, model, x)
-        at = (2, *(0 for _ in y.shape[1:]))
-        y[at] += by
-        if remainder == "goes":
-            rest = witness.integers(linear.rest.value)
-            rest[at] -= by << linear.layer.shift
-            linear.rest.fill(witness, rest)
-        return y
-
-    return lie
 
 
 def extreme_quotient(rest: int) -> Lie:
@@ -841,7 +826,7 @@ ATTACKS: dict[str, Attack] = {
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_a_lie_is_refused(attack: Attack) -> None:
-    with pytest.raises(ProofRejected, match=f"^sumcheck: {attack.refused} does not hold$"):
+    with refused(attack.refused):
         attack.trial().verify()
 
 

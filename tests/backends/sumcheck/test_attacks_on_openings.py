@@ -1,0 +1,272 @@
+"""Provers that commit to one thing and show another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.backends.sumcheck.forging import (
+    LyingProver,
+    Tolerant,
+    Trial,
+    deaf_to,
+    other_quotient,
+    refused,
+)
+from zkllm.backends.sumcheck import protocol
+from zkllm.backends.sumcheck.commitment import MerkleTree
+from zkllm.backends.sumcheck.field import MODULUS, Ext, Words
+from zkllm.backends.sumcheck.opening import batch_weight
+from zkllm.backends.sumcheck.party import Ledger, Opening, decode_elements, encode_elements
+from zkllm.backends.sumcheck.prover import CommittedVector, merkle_layers
+from zkllm.backends.sumcheck.rounds import Fractions
+from zkllm.backends.sumcheck.shapes import Coordinates, eq
+from zkllm.backends.sumcheck.units import Circuit
+from zkllm.backends.sumcheck.verifier import Verifier
+from zkllm.errors import ProofRejected
+
+UNIT = "mlp[0]"
+
+
+@dataclass
+class Mixed:
+    """What is committed to, summed, evaluated, combined and opened may be several vectors."""
+
+    committed: CommittedVector
+    summed: CommittedVector
+    evaluated: CommittedVector
+    combined: CommittedVector
+
+    def root(self) -> bytes:
+        return self.committed.root()
+
+    def batch_tables(self, claims: Sequence[Opening], factors: Sequence[Ext]) -> list[Words]:
+        return self.summed.batch_tables(claims, factors)
+
+    def value_at(self, point: Coordinates) -> list[Ext]:
+        return self.evaluated.value_at(point)
+
+    def combined_row(self, factors: Words) -> bytes:
+        return self.combined.combined_row(factors)
+
+    def opened_columns(self, indices: Sequence[int]) -> bytes:
+        return self.committed.opened_columns(indices)
+
+
+def noise(honest: CommittedVector) -> CommittedVector:
+    """A commitment to something else, of the same shape."""
+    random = np.random.default_rng(0)
+    vector = random.integers(0, MODULUS, len(honest.vector), dtype=np.uint64)
+    return CommittedVector(vector, honest._layout)
+
+
+def mixed(*parts: str) -> Callable[[LyingProver, Circuit], Mixed]:
+    """`parts` are of what was committed to, all others of what the claims are about."""
+
+    def commit(prover: LyingProver, _: Circuit) -> Mixed:
+        honest = prover.committed
+        assert honest is not None
+        other = noise(honest)
+        names = ("summed", "evaluated", "combined")
+        return Mixed(other, *(other if name in parts else honest for name in names))
+
+    return commit
+
+
+@pytest.mark.parametrize(
+    ("parts", "label"),
+    [
+        ((), "columns: columns"),
+        (("combined",), "columns: value"),
+        (("evaluated", "combined"), "columns: batch"),
+        (("summed", "evaluated", "combined"), "columns: batch"),
+        (("evaluated",), "columns: batch"),
+    ],
+)
+def test_claims_about_another_vector_than_the_committed_one(
+    parts: tuple[str, ...], label: str
+) -> None:
+    with refused(label):
+        Trial(UNIT, commit=mixed(*parts)).verify()
+
+
+@pytest.mark.parametrize(
+    ("parts", "guard"),
+    [
+        ((), "columns: columns"),
+        (("combined",), "columns: value"),
+        (("evaluated", "combined"), "columns: batch"),
+        (("summed", "evaluated", "combined"), "columns: batch"),
+    ],
+)
+def test_without_its_guard_any_vector_will_do(
+    parts: tuple[str, ...], guard: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = Trial(UNIT, commit=mixed(*parts))
+    deaf_to(guard)(trial, monkeypatch)
+    trial.verify()
+
+
+# One witness for the equations, another for the lookups
+
+
+def inside(prover: LyingProver) -> Tolerant:
+    """The prover's witness, but every remainder lies in its window."""
+    witness = Tolerant(prover.plan, dict(prover.witness.columns))
+    number = prover.plan.numbers["project: remainder"]
+    witness.store_number(number, witness.integers(number.value) % (1 << number.bits))
+    witness.count_lookups()
+    return witness
+
+
+class TwoFaced:
+    """Claims of the equations are about the prover's witness, those of lookups about another."""
+
+    def __init__(self, prover: LyingProver) -> None:
+        witness = inside(prover)
+        self.prover, self.honest = prover, prover.fraction_tree
+        self.looked_up = CommittedVector(witness.committed(), prover.plan.layout())
+        prover.counted = witness
+        prover.fraction_tree = self.fraction_tree
+
+    def fraction_tree(self, alpha: Ext, beta: Ext) -> Fractions:
+        """From here on all claims are those of the lookups."""
+        self.prover.committed = self.looked_up
+        return self.honest(alpha, beta)
+
+
+def forgery(commit: Callable[[LyingProver, Circuit], Any]) -> Trial:
+    """An output that is off by one, and its remainder by a divisor."""
+    lies = {"project": other_quotient(1, remainder="goes")}
+    return Trial(UNIT, lies=lies, commit=commit)
+
+
+def believed(trial: Trial) -> None:
+    """A false claim is."""
+    assert not np.array_equal(trial.verify().outputs, trial.honest.outputs)
+
+
+def commit_to_lookups(prover: LyingProver, _: Circuit) -> CommittedVector:
+    return TwoFaced(prover).looked_up
+
+
+def commit_to_equations(prover: LyingProver, _: Circuit) -> CommittedVector:
+    committed = prover.committed
+    assert committed is not None
+    TwoFaced(prover)
+    return committed
+
+
+@pytest.mark.parametrize("commit", [commit_to_lookups, commit_to_equations])
+def test_a_range_check_that_is_not_one_of_the_witness(
+    commit: Callable[[LyingProver, Circuit], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with refused("columns: batch"):
+        forgery(commit).verify()
+    trial = forgery(commit)
+    deaf_to("columns: batch")(trial, monkeypatch)
+    believed(trial)
+
+
+class Fitted(Mixed):
+    """The value that fits false claims is sent, and a row that fits the value."""
+
+    def __init__(self, prover: LyingProver) -> None:
+        faces = TwoFaced(prover)
+        super().__init__(*[faces.looked_up] * 4)
+        self.honest_rounds = prover.rounds
+        prover.rounds = self.rounds
+        self.rows = 0
+
+    def rounds(self, label: str, *rest: Any) -> tuple[Any, Ext]:
+        point, self.reached = self.honest_rounds(label, *rest)
+        return point, self.reached
+
+    def batch_tables(self, claims: Sequence[Opening], factors: Sequence[Ext]) -> list[Words]:
+        self.claims, self.factors = list(claims), list(factors)
+        return super().batch_tables(claims, factors)
+
+    def value_at(self, point: Coordinates) -> list[Ext]:
+        weight = batch_weight(self.committed._layout, self.claims, self.factors, point)
+        value = self.reached * weight.inverse()
+        (true,) = super().value_at(point)
+        first = eq(0, point[: self.committed.shape.log_columns])
+        self.lacking = (value - true) * first.inverse()
+        return [value]
+
+    def combined_row(self, factors: Words) -> bytes:
+        """The second row that is asked for is the one of the value."""
+        row = super().combined_row(factors)
+        self.rows += 1
+        if self.rows == 1:
+            return row
+        (entry,) = decode_elements(row[:16])
+        return encode_elements([entry + self.lacking]) + row[16:]
+
+
+def test_a_row_that_fits_false_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the opened columns can show it."""
+
+    def commit(prover: LyingProver, _: Circuit) -> Fitted:
+        return Fitted(prover)
+
+    with refused("columns: columns"):
+        forgery(commit).verify()
+    trial = forgery(commit)
+    deaf_to("columns: columns")(trial, monkeypatch)
+    believed(trial)
+
+
+@pytest.mark.parametrize("share", [2, 4])
+def test_rows_that_are_no_code_words(share: int) -> None:
+    """One column in `share` is spoiled after the rows were encoded."""
+
+    def commit(prover: LyingProver, _: Circuit) -> CommittedVector:
+        committed = prover.committed
+        assert committed is not None
+        committed._encoded[:, ::share] = (committed._encoded[:, ::share] + 1) % MODULUS
+        committed._tree = MerkleTree(merkle_layers(committed._encoded))
+        return committed
+
+    with refused("columns: columns"):
+        Trial(UNIT, commit=commit).verify()
+
+
+# The ledger
+
+
+def test_claims_that_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "show_claims", lambda *_: None)
+    with pytest.raises(ProofRejected, match=r"^sumcheck: \d+ claims were never shown$"):
+        Trial(UNIT).verify()
+    monkeypatch.setattr(Ledger, "require_empty", lambda _: None)
+    believed(forgery(commit_to_lookups))
+
+
+@pytest.mark.parametrize("ledger", ["ledger", "weights_ledger"])
+def test_a_claim_that_is_left_in_a_ledger(ledger: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One claim of those that are made is kept from being shown."""
+    honest = Ledger.take
+
+    def all_but_one(self: Ledger) -> list[Opening]:
+        claims = honest(self)
+        self.open = claims[1:2]
+        return claims
+
+    trial = Trial(UNIT, committed=True)
+    trial.verify()
+    monkeypatch.setattr(Ledger, "take", all_but_one)
+    other = "weights_ledger" if ledger == "ledger" else "ledger"
+    finish = Verifier.finish
+
+    def finish_other(self: Verifier) -> None:
+        getattr(self, other).open.clear()
+        finish(self)
+
+    monkeypatch.setattr(Verifier, "finish", finish_other)
+    with pytest.raises(ProofRejected, match="1 claims were never shown"):
+        trial.verify()
