@@ -1,0 +1,234 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.conftest import MakeCheckpoint
+from zkllm.backends.base import Claim
+from zkllm.backends.sumcheck import units
+from zkllm.backends.sumcheck.protocol import Context, check_proof, make_proof
+from zkllm.backends.sumcheck.units import make_circuit
+from zkllm.checkpoints import Checkpoint
+from zkllm.digests import Digest
+from zkllm.errors import ConstraintViolation
+from zkllm.exact import reference
+from zkllm.exact.model import ExactModel
+from zkllm.exact.quantise import PRECISIONS, build
+
+CONTEXT = Context((), None)
+
+
+def ids_of(model: ExactModel, count: int) -> np.ndarray:
+    vocabulary = model.specification.architecture.vocabulary
+    return np.random.default_rng(count).integers(0, vocabulary, count)
+
+
+def honest(model: ExactModel, count: int) -> dict[str, Claim]:
+    """What is true of every unit in a run of `count` positions."""
+    ids = ids_of(model, count)
+    rows = [ids, *reference.forward(model, ids)]
+    found = {}
+    for k, (name, unit) in enumerate(model.specification.units().items()):
+        if name == "head":
+            first = count // 2
+            chosen = reference.head(model, unit, rows[-1][first:])
+            found[name] = Claim(name, rows[-1], chosen, Digest(""), first)
+        else:
+            found[name] = Claim(name, rows[k], rows[k + 1], Digest(""))
+    return found
+
+
+def require_accepted(model: ExactModel, claim: Claim) -> None:
+    circuit = make_circuit(model, claim)
+    proof = make_proof(circuit, CONTEXT)
+    assert check_proof(make_circuit(model, claim), proof, CONTEXT) > 100
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_every_unit_of_a_run_is_accepted(count: int, tiny_model: ExactModel) -> None:
+    for claim in honest(tiny_model, count).values():
+        require_accepted(tiny_model, claim)
+
+
+@pytest.fixture(scope="module")
+def long_model(make_checkpoint: MakeCheckpoint) -> ExactModel:
+    """One block of width 18 and three heads, for 65 positions."""
+    folder = make_checkpoint(n_embd=18, n_head=3, n_layer=1, n_positions=65)
+    return ExactModel.in_memory(*build(Checkpoint.from_folder(folder), PRECISIONS["wide"]))
+
+
+@pytest.mark.parametrize("count", [37, 64, 65])
+def test_every_unit_of_a_longer_run_is_accepted(count: int, long_model: ExactModel) -> None:
+    for claim in honest(long_model, count).values():
+        require_accepted(long_model, claim)
+
+
+def test_units_of_a_model_with_another_table_are_accepted(demo_model: ExactModel) -> None:
+    for name, claim in honest(demo_model, 3).items():
+        if "[1]" not in name:
+            require_accepted(demo_model, claim)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
+def test_other_activations_are_accepted(activation: str, make_checkpoint: MakeCheckpoint) -> None:
+    folder = make_checkpoint(
+        n_embd=18, n_head=2, n_layer=1, n_inner=7, activation_function=activation
+    )
+    checkpoint = Checkpoint.from_folder(folder)
+    model = ExactModel.in_memory(*build(checkpoint, PRECISIONS["wide"]))
+    require_accepted(model, honest(model, 5)["mlp[0]"])
+
+
+# The limb
+
+
+@pytest.mark.parametrize("unit", ["attention[0]", "mlp[1]", "head"])
+@pytest.mark.parametrize("count", [1, 12])
+def test_limbs_have_the_size_that_costs_least(
+    unit: str, count: int, tiny_model: ExactModel
+) -> None:
+    claim = honest(tiny_model, count)[unit]
+    costs = {limb: units._build(tiny_model, claim, limb).plan.cost() for limb in range(4, 17)}
+    chosen = make_circuit(tiny_model, claim).plan
+    assert chosen.cost() == min(costs.values())
+    assert chosen.limb == min(limb for limb, cost in costs.items() if cost == chosen.cost())
+
+
+def test_circuits_follow_from_shapes_alone(tiny_model: ExactModel) -> None:
+    claims = honest(tiny_model, 3), honest(tiny_model, 12)
+    for unit, claim in claims[0].items():
+        if unit in ("embed", "head"):
+            continue
+        other = claims[1][unit]
+        other = replace(other, inputs=other.inputs[-3:], outputs=other.outputs[-3:])
+        first, second = (make_circuit(tiny_model, c).plan for c in (claim, other))
+        assert first.columns == second.columns
+        assert first.weights == second.weights
+        assert first.limb == second.limb
+
+
+def test_units_read_the_boundary_before_them(tiny_model: ExactModel) -> None:
+    specification = tiny_model.specification
+    boundaries = specification.boundary_bounds()
+    found = [
+        units.input_bound(specification, unit)
+        for pair in zip(specification.attention, specification.mlp, strict=True)
+        for unit in pair
+    ]
+    assert found == boundaries[:-1]
+
+
+# Claims that no witness has
+
+
+UNITS = ["embed", "attention[0]", "mlp[0]", "attention[1]", "mlp[1]"]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_another_output_is_refused_at_its_first_place(unit: str, tiny_model: ExactModel) -> None:
+    claim = honest(tiny_model, 3)[unit]
+    outputs = claim.outputs.copy()
+    outputs[1, 7] += 1
+    outputs[2, 3] -= 1
+    right = int(claim.outputs[1, 7])
+    message = f"^{unit}: the model gives {right} at [1, 7], the claim says {right + 1}$".replace(
+        "[", r"\["
+    )
+    with pytest.raises(ConstraintViolation, match=message):
+        make_circuit(tiny_model, replace(claim, outputs=outputs)).witness()
+
+
+def test_another_token_is_refused(tiny_model: ExactModel) -> None:
+    claim = honest(tiny_model, 3)["head"]
+    outputs = claim.outputs.copy()
+    outputs[1] = (outputs[1] + 1) % 29
+    with pytest.raises(ConstraintViolation, match=f"head: row 1 .* the claim says {outputs[1]}"):
+        make_circuit(tiny_model, replace(claim, outputs=outputs)).witness()
+
+
+Change = Callable[[Claim], Claim]
+
+
+def first_input(value: int) -> Change:
+    def change(claim: Claim) -> Claim:
+        inputs = claim.inputs.copy()
+        inputs[(0,) * inputs.ndim] = value
+        return replace(claim, inputs=inputs)
+
+    return change
+
+
+def first_output(value: int) -> Change:
+    def change(claim: Claim) -> Claim:
+        outputs = claim.outputs.copy()
+        outputs[(0,) * outputs.ndim] = value
+        return replace(claim, outputs=outputs)
+
+    return change
+
+
+def fewer(name: str, rows: slice, *columns: slice) -> Change:
+    return lambda claim: replace(claim, **{name: getattr(claim, name)[(rows, *columns)]})
+
+
+IMPOSSIBLE: list[tuple[str, Change, str]] = [
+    ("embed", first_input(29), r"embed: id 0 must lie in 0\.\.28, got 29"),
+    ("embed", first_input(-1), r"embed: id 0 must lie in 0\.\.28, got -1"),
+    ("embed", fewer("outputs", slice(2)), r"embed: expected shape \[3, 32\], got \[2, 32\]"),
+    (
+        "embed",
+        lambda c: replace(c, inputs=np.zeros(13, np.int64), outputs=np.zeros((13, 32), np.int64)),
+        "embed: at most 12 tokens, got 13",
+    ),
+    ("attention[0]", fewer("outputs", slice(2)), r"attention\[0\]: expected shape \[3, 32\]"),
+    (
+        "attention[0]",
+        lambda c: replace(c, inputs=c.inputs[:, :31], outputs=c.outputs[:, :31]),
+        r"expected shape \[3, 32\], got \[3, 31\]",
+    ),
+    ("mlp[1]", fewer("outputs", slice(2)), r"mlp\[1\]: expected shape \[3, 32\], got \[2, 32\]"),
+    (
+        "mlp[1]",
+        lambda c: replace(c, inputs=c.inputs[:0], outputs=c.outputs[:0]),
+        r"mlp\[1\]: expected shape \[0, 32\], got \[0, 32\]",
+    ),
+    ("head", first_output(29), r"head: id 0 must lie in 0\.\.28, got 29"),
+    ("head", first_output(-1), r"head: id 0 must lie in 0\.\.28, got -1"),
+    ("head", lambda c: replace(c, first_row=2), r"head: expected shape \[2, 32\], got \[1, 32\]"),
+    ("head", fewer("outputs", slice(0)), r"head: expected shape \[0, 32\], got \[0, 32\]"),
+]
+
+
+@pytest.mark.parametrize(("unit", "change", "message"), IMPOSSIBLE)
+def test_claims_that_no_run_can_make_have_no_circuit(
+    unit: str, change: Change, message: str, tiny_model: ExactModel
+) -> None:
+    claim = honest(tiny_model, 3)[unit]
+    make_circuit(tiny_model, claim)
+    with pytest.raises(ConstraintViolation, match=message):
+        make_circuit(tiny_model, change(claim))
+
+
+def sides() -> list[tuple[str, str]]:
+    return [(unit, side) for unit in UNITS[1:] for side in ("input", "output")] + [
+        ("embed", "output"),
+        ("head", "input"),
+    ]
+
+
+@pytest.mark.parametrize(("unit", "side"), sides())
+@pytest.mark.parametrize("sign", [1, -1])
+def test_boundaries_stay_within_their_bounds(
+    unit: str, side: str, sign: int, tiny_model: ExactModel
+) -> None:
+    claim = honest(tiny_model, 3)[unit]
+    names = list(tiny_model.specification.units())
+    bound = tiny_model.specification.boundary_bounds()[
+        names.index(unit) - (1 if side == "input" else 0)
+    ]
+    change = first_input if side == "input" else first_output
+    make_circuit(tiny_model, change(sign * bound)(claim))
+    message = f"{side}: expected at most {bound} in magnitude, got {sign * (bound + 1)} at "
+    with pytest.raises(ConstraintViolation, match=message + r"\[0, 0\]"):
+        make_circuit(tiny_model, change(sign * (bound + 1))(claim))
