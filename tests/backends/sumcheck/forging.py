@@ -176,8 +176,8 @@ class LyingProver(Prover):
         told = self.told.get(label)
         return super().exchange(label, make if told is None else lambda: told, count)
 
-    def fraction_tree(self, alpha: Ext, beta: Ext) -> Fractions:
-        return Fractions(self.counted, alpha, beta)
+    def fraction_tree(self, alpha: Ext, beta: Ext, gamma: Ext) -> Fractions:
+        return Fractions(self.counted, alpha, beta, gamma)
 
 
 Instruct = Callable[[LyingProver, Circuit], None]

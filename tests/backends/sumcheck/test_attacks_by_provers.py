@@ -810,13 +810,13 @@ ATTACKS: dict[str, Attack] = {
     # Weights that the verifier knows by their commitment
     "other weights than were committed to": equation(
         MLP,
-        "weights: columns",
+        "weights: paths",
         believes=other_model("mlp[0].expand.weight", negated),
         committed=True,
     ),
     "other rows of the embedding than were committed to": equation(
         EMBED,
-        "weights: columns",
+        "weights: paths",
         believes=other_model("embed.tokens", next_row),
         change=embedded(next_row, as_it_is),
         committed=True,

@@ -18,11 +18,11 @@ from tests.backends.sumcheck.forging import (
     refused,
 )
 from zkllm.backends.sumcheck import protocol
-from zkllm.backends.sumcheck.commitment import MerkleTree
+from zkllm.backends.sumcheck.commitment import MerkleTree, Shape
 from zkllm.backends.sumcheck.field import MODULUS, Ext, Words
 from zkllm.backends.sumcheck.opening import batch_weight
-from zkllm.backends.sumcheck.party import Ledger, Opening, decode_elements, encode_elements
-from zkllm.backends.sumcheck.prover import CommittedVector, merkle_layers
+from zkllm.backends.sumcheck.party import Ledger, Opening
+from zkllm.backends.sumcheck.prover import CommittedVector, EncodedRow, merkle_layers
 from zkllm.backends.sumcheck.rounds import Fractions
 from zkllm.backends.sumcheck.shapes import Coordinates, eq
 from zkllm.backends.sumcheck.units import Circuit
@@ -50,11 +50,18 @@ class Mixed:
     def value_at(self, point: Coordinates) -> list[Ext]:
         return self.evaluated.value_at(point)
 
-    def combined_row(self, factors: Words) -> bytes:
-        return self.combined.combined_row(factors)
+    @property
+    def matrix(self) -> Mixed:
+        return self
+
+    def combined_row(self, factors: Words) -> Words:
+        return self.combined.matrix.combined_row(factors)
 
     def opened_columns(self, indices: Sequence[int]) -> bytes:
-        return self.committed.opened_columns(indices)
+        return self.committed.matrix.opened_columns(indices)
+
+    def commit(self, factors: Words, shape: Shape) -> EncodedRow:
+        return EncodedRow(self.combined_row(factors), shape)
 
 
 def noise(honest: CommittedVector) -> CommittedVector:
@@ -133,10 +140,10 @@ class TwoFaced:
         prover.counted = witness
         prover.fraction_tree = self.fraction_tree
 
-    def fraction_tree(self, alpha: Ext, beta: Ext) -> Fractions:
+    def fraction_tree(self, alpha: Ext, beta: Ext, gamma: Ext) -> Fractions:
         """From here on all claims are those of the lookups."""
         self.prover.committed = self.looked_up
-        return self.honest(alpha, beta)
+        return self.honest(alpha, beta, gamma)
 
 
 def forgery(commit: Callable[[LyingProver, Circuit], Any]) -> Trial:
@@ -180,7 +187,6 @@ class Fitted(Mixed):
         super().__init__(*[faces.looked_up] * 4)
         self.honest_rounds = prover.rounds
         prover.rounds = self.rounds
-        self.rows = 0
 
     def rounds(self, label: str, *rest: Any) -> tuple[Any, Ext]:
         point, self.reached = self.honest_rounds(label, *rest)
@@ -198,14 +204,10 @@ class Fitted(Mixed):
         self.lacking = (value - true) * first.inverse()
         return [value]
 
-    def combined_row(self, factors: Words) -> bytes:
-        """The second row that is asked for is the one of the value."""
+    def combined_row(self, factors: Words) -> Words:
         row = super().combined_row(factors)
-        self.rows += 1
-        if self.rows == 1:
-            return row
-        (entry,) = decode_elements(row[:16])
-        return encode_elements([entry + self.lacking]) + row[16:]
+        row[0] = (Ext.from_words(row[0]) + self.lacking).to_words()
+        return row
 
 
 def test_a_row_that_fits_false_claims(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,8 +230,9 @@ def test_rows_that_are_no_code_words(share: int) -> None:
     def commit(prover: LyingProver, _: Circuit) -> CommittedVector:
         committed = prover.committed
         assert committed is not None
-        committed._encoded[:, ::share] = (committed._encoded[:, ::share] + 1) % MODULUS
-        committed._tree = MerkleTree(merkle_layers(committed._encoded))
+        encoded = committed.matrix._encoded
+        encoded[:, ::share] = (encoded[:, ::share] + 1) % MODULUS
+        committed.matrix._tree = MerkleTree(merkle_layers(encoded))
         return committed
 
     with refused("columns: columns"):

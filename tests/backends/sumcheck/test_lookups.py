@@ -90,14 +90,14 @@ def test_the_root_is_the_sum_of_all_fractions(rows: int, tiny_model: ExactModel)
     circuit = looked_up(tiny_model, rows)
     witness = circuit.witness()
     witness.columns["multiplicity of exp"] = np.arange(len(EXP))
-    alpha, beta = Source(0).pair(), Source(1).pair()
+    alpha, beta, gamma = (Source(seed).pair() for seed in range(3))
     numerator, denominator = (0, 0), (1, 0)
 
     def include(number: int, identifier: int, key: int, value: int) -> None:
         nonlocal numerator, denominator
         rest = minus(alpha, (identifier, 0))
         rest = minus(rest, times(beta, key % P))
-        rest = minus(rest, times(beta, beta, value % P))
+        rest = minus(rest, times(gamma, value % P))
         numerator = plus(times(numerator, rest), times(number % P, denominator))
         denominator = times(denominator, rest)
 
@@ -112,7 +112,7 @@ def test_the_root_is_the_sum_of_all_fractions(rows: int, tiny_model: ExactModel)
         for row, count in enumerate(witness.columns[f"multiplicity of {name}"]):
             value = 0 if table.values is None else int(table.values[row])
             include(-int(count), table.identifier, row, value)
-    top, bottom = Fractions(witness, Ext(*alpha), Ext(*beta)).root()
+    top, bottom = Fractions(witness, Ext(*alpha), Ext(*beta), Ext(*gamma)).root()
     # A masked cell has the fraction 0/(α - f): numerator and denominator have its factor.
     assert times(pair(top), denominator) == times(numerator, plus(pair(bottom), (1, 0)))
     assert pair(top) != (0, 0)
@@ -166,13 +166,13 @@ def test_the_fingerprint_of_a_table(rows: int, with_values: bool) -> None:
     table = plan.tables[name]
     places = laid_out((table.rows,))
     functional, weights = all_weights(places, (table.rows,), rows)
-    beta = Source(2).pair()
+    beta, gamma = Source(2).pair(), Source(3).pair()
     expected = (0, 0)
     for row, weight in enumerate(weights):
         value = int(values[row]) % P if with_values else 0
-        fingerprint = plus(times(beta, row), times(beta, beta, value))
+        fingerprint = plus(times(beta, row), times(gamma, value))
         expected = plus(expected, times(weight, fingerprint))
-    found = lookups.table_fingerprint(table, places, functional, Ext(*beta))
+    found = lookups.table_fingerprint(table, places, functional, Ext(*beta), Ext(*gamma))
     assert pair(found) == expected
 
 
@@ -284,8 +284,8 @@ def test_fractions_are_those_of_the_commitment(
 class WrongRoot(Prover):
     """Says of the sum what the verifier wants to hear."""
 
-    def fraction_tree(self, alpha: Ext, beta: Ext) -> Fractions:
-        tree = super().fraction_tree(alpha, beta)
+    def fraction_tree(self, alpha: Ext, beta: Ext, gamma: Ext) -> Fractions:
+        tree = super().fraction_tree(alpha, beta, gamma)
         top, _ = tree._layers[-1]
         top[0] = 0
         return tree
@@ -301,8 +301,8 @@ def test_the_root_is_the_sum_of_its_children(tiny_model: ExactModel) -> None:
 class ZeroRoot(Prover):
     """The fraction 0/0, which is a multiple of every sum."""
 
-    def fraction_tree(self, alpha: Ext, beta: Ext) -> Fractions:
-        tree = super().fraction_tree(alpha, beta)
+    def fraction_tree(self, alpha: Ext, beta: Ext, gamma: Ext) -> Fractions:
+        tree = super().fraction_tree(alpha, beta, gamma)
         top, bottom = tree._layers[-1]
         top[0], bottom[0] = 0, array((P - 1, 0))
         return tree

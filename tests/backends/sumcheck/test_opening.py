@@ -12,17 +12,26 @@ from tests.backends.sumcheck.plain import (
     eq,
     eq_all,
     inner,
+    minus,
     pair,
+    pairs,
     plus,
     point_pairs,
     times,
 )
-from zkllm.backends.sumcheck import commitment, opening
-from zkllm.backends.sumcheck.field import MODULUS, Ext, Words
+from zkllm.backends.sumcheck import commitment, opening, shapes
+from zkllm.backends.sumcheck.commitment import ROW, VECTOR, Shape
+from zkllm.backends.sumcheck.field import MODULUS, Ext, Words, dot, root_of_unity
 from zkllm.backends.sumcheck.opening import Vector
 from zkllm.backends.sumcheck.party import Ledger, Opening, functional_at
 from zkllm.backends.sumcheck.plan import Plan, cells
-from zkllm.backends.sumcheck.prover import CommittedVector, Prover, merkle_layers
+from zkllm.backends.sumcheck.prover import (
+    CommittedVector,
+    EncodedMatrix,
+    EncodedRow,
+    Prover,
+    merkle_layers,
+)
 from zkllm.backends.sumcheck.shapes import Coordinates, Dims, Point
 from zkllm.backends.sumcheck.verifier import Verifier
 from zkllm.backends.sumcheck.witness import Witness
@@ -151,44 +160,140 @@ def test_the_weight_of_a_batch_is_the_sum_of_its_functionals() -> None:
 def test_challenges_are_drawn_after_what_they_depend_on(tiny_model: ExactModel) -> None:
     columns = Column({"a": (37,)})
     verifier = shown(columns, committed_to(columns), tiny_model)
-    labels = [label for label, _ in verifier.errors]
-    assert labels == [
-        *("columns: gamma", "columns: batch", "columns: mixing", "columns: columns"),
+    assert [label for label, _ in verifier.errors] == [
+        *("columns: gamma", "columns: batch", "columns: rows", "columns: columns"),
     ]
+
+
+# Levels: a long row is committed to and opened in its turn
+
+
+LEVELS = (Shape(5, 6, 1, VECTOR), Shape(4, 4, 2, ROW), Shape(4, 2, 2, ROW))
+"""Of a vector of 300 values, which would by itself be opened by a row that is sent."""
+
+
+@pytest.fixture(params=[1, 2, 3], ids="{} levels".format)
+def levels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Openings of so many levels."""
+    count: int = request.param
+    monkeypatch.setattr(commitment, "levels_of", lambda _: LEVELS[:count])
+    return count
+
+
+def test_true_claims_are_shown_on_every_level(levels: int, tiny_model: ExactModel) -> None:
+    columns = Column({"a": (300,)})
+    verifier = shown(columns, committed_to(columns), tiny_model)
+    names = ["columns", "columns row", "columns row row"][:levels]
+    assert [label for label, _ in verifier.errors if label.endswith("columns")] == [
+        f"{name}: columns" for name in names
+    ]
+
+
+def test_levels_of_their_own_accord(tiny_model: ExactModel) -> None:
+    columns = Column({"a": (40, 2000)})
+    assert len(commitment.levels_of(80_000)) == 2
+    columns.points = [("a", tuple(tuple(map(Ext, r)) for r in ([0, 1, 0, 0, 0, 1], [1] * 11)))]
+    with pytest.raises(ProofRejected, match="columns: batch does not hold"):
+        shown(columns, committed_to(columns), tiny_model, claims=[wrong(columns)])
+    shown(columns, committed_to(columns), tiny_model)
+
+
+def wrong(columns: Column) -> Opening:
+    (claim,) = columns.claims()
+    return Opening(claim.column, claim.functional, claim.value + 1)
+
+
+def test_the_weight_of_a_row_is_the_sum_of_its_functionals() -> None:
+    source = Source(0)
+    low, at = source.point(3), source.point(3)
+    indices, scales = [5, 0, 31, 5], [Ext(*source.pair()) for _ in range(5)]
+    omega = root_of_unity(5)
+    weights = []
+    for j in range(8):
+        powers = [
+            times(pair(s), pow(omega, k * j, P)) for s, k in zip(scales[1:], indices, strict=True)
+        ]
+        weights.append(plus(times(pair(scales[0]), eq(j, point_pairs(low))), *powers))
+    expected = inner(weights, [eq(j, point_pairs(at)) for j in range(8)])
+    assert pair(opening.row_weight(low, indices, scales, 5, at)) == expected
+    row = array(source.pairs(8))
+    made, table = EncodedRow(row, Shape(2, 2, 2, ROW)).row_tables(
+        low, indices, [Ext(1), *scales[1:]], 5
+    )
+    assert np.array_equal(made, row)
+    first = minus((1, 0), pair(scales[0]))
+    for j in range(8):
+        shifted = times(first, eq(j, point_pairs(low)))
+        assert pairs(table[j]) == [plus(weights[j], shifted)]
 
 
 # Provers that lie about one thing; honest in all else
 
 
-class Lying(CommittedVector):
-    """A committed vector whose messages pass through a function before they are sent."""
+class Lies:
+    """Functions through which the messages of a prover pass before they are sent, by level."""
 
-    def __init__(self, columns: Column) -> None:
-        super().__init__(columns.vector, columns.layout)
+    def __init__(self) -> None:
         self.value: Callable[[Ext], Ext] = lambda value: value
-        self.rows: list[Callable[[bytes], bytes]] = []
-        self.columns: Callable[[bytes], bytes] = lambda data: data
+        self.row: Callable[[Words], Words] = lambda row: row
+        self.columns: dict[int, Callable[[bytes], bytes]] = {}
+        self.encoded: dict[int, Callable[[Words], Words]] = {}
+        self.committed: dict[int, Callable[[Words], Words]] = {}
+        self.left: dict[int, Callable[[Ext], Ext]] = {}
 
-    def value_at(self, point: Coordinates) -> list[Ext]:
-        return [self.value(value) for value in super().value_at(point)]
 
-    def combined_row(self, factors: Words) -> bytes:
-        row = super().combined_row(factors)
-        return self.rows.pop(0)(row) if self.rows else row
+class Lying(EncodedRow):
+    """A matrix of some level, which its prover lies about."""
+
+    def __init__(self, words: Words, shape: Shape, lies: Lies, level: int) -> None:
+        EncodedMatrix.__init__(self, words, shape)
+        self.lies, self.level = lies, level
+        if level in lies.encoded:
+            self._encoded = lies.encoded[level](self._encoded)
+            self._tree = commitment.MerkleTree(merkle_layers(self._encoded))
+
+    def combined_row(self, factors: Words) -> Words:
+        return self.lies.row(super().combined_row(factors))
 
     def opened_columns(self, indices: Sequence[int]) -> bytes:
-        return self.columns(super().opened_columns(indices))
+        data = super().opened_columns(indices)
+        return self.lies.columns.get(self.level, lambda same: same)(data)
 
-    def commit_again(self, encoded: Words) -> None:
-        """Another code word, and its tree."""
-        self._encoded = encoded
-        self._tree = commitment.MerkleTree(merkle_layers(encoded))
+    def commit(self, factors: Words, shape: Shape) -> EncodedRow:
+        level = self.level + 1
+        row = EncodedMatrix.combined_row(self, factors)
+        row = self.lies.committed.get(level, lambda same: same)(row)
+        honest = EncodedRow(row, shape)
+        lying = Lying(honest._words, shape, self.lies, level)
+        lying._row = row
+        return lying
+
+    def value_at(self, point: Coordinates) -> Ext:
+        return self.lies.left.get(self.level, lambda same: same)(super().value_at(point))
+
+
+class LyingVector(CommittedVector):
+    def __init__(self, columns: Column, lies: Lies) -> None:
+        super().__init__(columns.vector, columns.layout)
+        self.lies = lies
+        self.matrix = Lying(self._rows, self.shape, lies, 0)
+
+    def value_at(self, point: Coordinates) -> list[Ext]:
+        low, high = point[: self.shape.log_columns], point[self.shape.log_columns :]
+        outer = np.ascontiguousarray(shapes.eq_table(high)[: self.shape.rows])
+        row = EncodedMatrix.combined_row(self.matrix, outer)
+        return [self.lies.value(dot(row, shapes.eq_table(low)))]
 
 
 @pytest.fixture
-def lying() -> tuple[Column, Lying]:
+def lies() -> Lies:
+    return Lies()
+
+
+def refuse(lies: Lies, model: ExactModel, message: str) -> None:
     columns = Column({"a": (300,)})
-    return columns, Lying(columns)
+    with pytest.raises(ProofRejected, match=message):
+        shown(columns, LyingVector(columns, lies), model)
 
 
 def changed(place: int) -> Callable[[bytes], bytes]:
@@ -196,94 +301,131 @@ def changed(place: int) -> Callable[[bytes], bytes]:
     return lambda data: data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
 
-def honest(data: bytes) -> bytes:
-    return data
+def added(place: int) -> Callable[[Words], Words]:
+    """One element of a row is another."""
+
+    def change(row: Words) -> Words:
+        row = row.copy()
+        row[place, 0] = (int(row[place, 0]) + 1) % P
+        return row
+
+    return change
 
 
-def test_the_value_at_the_point_is_the_batchs(
-    lying: tuple[Column, Lying], tiny_model: ExactModel
+NAMES = ["columns", "columns row", "columns row row"]
+
+
+def test_a_prover_without_lies_is_believed(levels: int, lies: Lies, tiny_model: ExactModel) -> None:
+    columns = Column({"a": (300,)})
+    shown(columns, LyingVector(columns, lies), tiny_model)
+
+
+@pytest.mark.usefixtures("levels")
+def test_the_value_at_the_point_is_the_batchs(lies: Lies, tiny_model: ExactModel) -> None:
+    lies.value = lambda value: value + 1
+    refuse(lies, tiny_model, "columns: batch does not hold")
+
+
+def test_the_row_that_is_sent_has_the_value(
+    levels: int, lies: Lies, tiny_model: ExactModel
 ) -> None:
-    lying[1].value = lambda value: value + 1
-    with pytest.raises(ProofRejected, match="columns: batch does not hold"):
-        shown(*lying, tiny_model)
+    lies.row = added(3)
+    refuse(lies, tiny_model, f"^sumcheck: {NAMES[levels - 1]}: value does not hold")
 
 
-def test_the_value_row_has_the_value(lying: tuple[Column, Lying], tiny_model: ExactModel) -> None:
-    lying[1].rows = [honest, changed(16 * 3)]
-    with pytest.raises(ProofRejected, match="columns: value does not hold"):
-        shown(*lying, tiny_model)
-
-
-def test_the_mixed_row_is_that_of_the_columns(
-    lying: tuple[Column, Lying], tiny_model: ExactModel
+def test_the_row_that_is_sent_is_that_of_the_columns(
+    levels: int, lies: Lies, tiny_model: ExactModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lying[1].rows = [changed(16 * 3)]
-    with pytest.raises(ProofRejected, match="columns: columns does not hold"):
-        shown(*lying, tiny_model)
+    """With the check of its value switched off, a wrong row meets the check of the columns."""
+    lies.row = added(3)
+    without(monkeypatch, f"{NAMES[levels - 1]}: value")
+    refuse(lies, tiny_model, f"^sumcheck: {NAMES[levels - 1]}: columns does not hold")
 
 
-def test_the_value_row_is_that_of_the_columns(
-    lying: tuple[Column, Lying], tiny_model: ExactModel
+def test_a_committed_row_is_that_of_the_columns(
+    levels: int, lies: Lies, tiny_model: ExactModel
 ) -> None:
-    """A value row that has the value, and is another: e_0·eq_1 - e_1·eq_0 is added to it."""
-    columns, committed = lying
-    low: list[Coordinates] = []
-    original = committed.value_at
-
-    def watched(point: Coordinates) -> list[Ext]:
-        low.append(point[: committed.shape.log_columns])
-        return original(point)
-
-    def shifted(data: bytes) -> bytes:
-        row = np.frombuffer(data, dtype="<u8").astype(np.uint64).reshape(-1, 2)
-        weights = [eq(j, point_pairs(low[0])) for j in range(2)]
-        first = plus((int(row[0, 0]), int(row[0, 1])), weights[1])
-        second = plus((int(row[1, 0]), int(row[1, 1])), times(P - 1, weights[0]))
-        row[0], row[1] = first, second
-        return row.astype("<u8").tobytes()
-
-    committed.value_at = watched  # type: ignore[method-assign]
-    committed.rows = [honest, shifted]
-    with pytest.raises(ProofRejected, match="columns: columns does not hold"):
-        shown(columns, committed, tiny_model)
+    """A row that is another than the one that the columns above it give."""
+    if levels > 1:
+        lies.committed[levels - 1] = added(3)
+        refuse(lies, tiny_model, f"^sumcheck: {NAMES[levels - 1]}: batch does not hold")
 
 
-@pytest.mark.parametrize("query", [0, 159])
-@pytest.mark.parametrize("part", ["value", "path"])
+def test_the_value_of_a_committed_row_is_its_batchs(
+    levels: int, lies: Lies, tiny_model: ExactModel
+) -> None:
+    if levels > 1:
+        lies.left[levels - 1] = lambda value: value + 1
+        refuse(lies, tiny_model, f"^sumcheck: {NAMES[levels - 1]}: batch does not hold")
+
+
+def without(monkeypatch: pytest.MonkeyPatch, guard: str) -> None:
+    """A verifier that does not ask for one thing."""
+    ask = Verifier.require
+
+    def require(self: Verifier, label: str, holds: Callable[[], bool]) -> None:
+        if label != guard:
+            ask(self, label, holds)
+
+    monkeypatch.setattr(Verifier, "require", require)
+
+
+@pytest.mark.parametrize("query", [0, -1])
+@pytest.mark.parametrize("part", ["value", "path", "node"])
 def test_each_opened_column_is_one_of_the_tree(
-    query: int, part: str, lying: tuple[Column, Lying], tiny_model: ExactModel
+    query: int, part: str, levels: int, lies: Lies, tiny_model: ExactModel
 ) -> None:
-    shape = lying[1].shape
-    length = 8 * shape.rows + 32 * shape.log_length
-    lying[1].columns = changed(query * length + (0 if part == "value" else length - 1))
-    with pytest.raises(ProofRejected, match="columns: columns does not hold"):
-        shown(*lying, tiny_model)
+    shape = LEVELS[levels - 1]
+    cap = 32 << shape.log_cap
+    start = cap + (query % shape.code.queries) * shape.piece_bytes
+    place = {"value": start, "path": start + shape.piece_bytes - 1, "node": cap - 1}[part]
+    if part == "path" and shape.log_length == shape.log_cap:
+        place = start
+    lies.columns[levels - 1] = changed(place)
+    refuse(lies, tiny_model, f"^sumcheck: {NAMES[levels - 1]}: paths does not hold")
 
 
-def test_a_code_word_that_is_none_is_refused(tiny_model: ExactModel) -> None:
-    """Every column of the tree is another vector's, so that some are wrong whatever is opened."""
-    columns, committed = Column({"a": (300,)}), Lying(Column({"a": (300,)}))
-    encoded = committed._encoded.copy()
-    encoded[0] ^= np.uint64(1)
-    committed.commit_again(encoded)
-    with pytest.raises(ProofRejected, match="columns: columns does not hold"):
-        shown(columns, committed, tiny_model)
+def test_opened_columns_are_those_of_the_root_and_not_only_of_each_other(
+    levels: int, lies: Lies, tiny_model: ExactModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the check of paths, columns that were chosen afterwards are believed."""
+    shape, name = LEVELS[levels - 1], NAMES[levels - 1]
+    root = bytearray(32)
+
+    def forged(data: bytes) -> bytes:
+        return bytes(root) + data[32:]
+
+    lies.columns[levels - 1] = forged
+    refuse(lies, tiny_model, f"^sumcheck: {name}: paths does not hold")
+    without(monkeypatch, f"{name}: paths")
+    columns = Column({"a": (300,)})
+    shown(columns, LyingVector(columns, lies), tiny_model)
+    assert shape.opening_bytes > 32
 
 
-def test_opened_values_are_canonical(tiny_model: ExactModel) -> None:
+def test_a_code_word_that_is_none_is_refused(
+    levels: int, lies: Lies, tiny_model: ExactModel
+) -> None:
+    """Every column of the tree is another matrix's, so that some are wrong whatever is opened."""
+    lies.encoded[levels - 1] = lambda encoded: np.concatenate(
+        [encoded[:1] ^ np.uint64(1), encoded[1:]]
+    )
+    refuse(lies, tiny_model, f"^sumcheck: {NAMES[levels - 1]}: columns does not hold")
+
+
+def test_opened_values_are_canonical(tiny_model: ExactModel, lies: Lies) -> None:
     """p stands for zero in a tree over zeros: all equations hold modulo p."""
     columns = Column({"a": (300,)})
     columns.vector[:] = 0
     columns.values["a"] = [0] * 300
-    committed = Lying(columns)
-    committed.commit_again(np.full_like(committed._encoded, MODULUS))
+    lies.encoded[0] = lambda encoded: np.full_like(encoded, MODULUS)
     with pytest.raises(ProofRejected, match="a field element is not below p"):
-        shown(columns, committed, tiny_model)
+        shown(columns, LyingVector(columns, lies), tiny_model)
 
 
 def test_a_root_of_another_vector_is_refused(tiny_model: ExactModel) -> None:
     columns, other = Column(COLUMNS), Column(COLUMNS, seed=1)
     committed = committed_to(columns)
-    committed.root = committed_to(other).root  # type: ignore[method-assign]
-    with pytest.raises(ProofRejected, match="columns: columns does not hold"):
+    committed.matrix.root = committed_to(other).matrix.root  # type: ignore[method-assign]
+    with pytest.raises(ProofRejected, match="columns: paths does not hold"):
         shown(columns, committed, tiny_model)

@@ -14,7 +14,7 @@ def test_every_leaf_of_the_tree_leads_to_its_root(columns: int) -> None:
     tree = commitment.MerkleTree(merkle_layers(encoded))
     for index, column in enumerate(encoded.T):
         leaf = commitment.leaf_hash(column.astype("<u8").tobytes())
-        assert commitment.root_from_path(leaf, index, tree.path(index)) == tree.root
+        assert commitment.node_from_path(leaf, index, tree.path(index, 0)) == tree.root
 
 
 @pytest.mark.usefixtures("threads")

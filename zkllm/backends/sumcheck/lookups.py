@@ -1,6 +1,6 @@
 """Lookups: every looked-up cell is a row of its table, by sums of fractions (LogUp) over a tree.
 
-With f = identifier + β·key + β²·value, Σ numerator/(α - f) over all cells equals Σ
+With f = identifier + β·key + γ·value, Σ numerator/(α - f) over all cells equals Σ
 multiplicity/(α - f) over all rows of all tables, as rational functions, only if every cell with a
 nonzero numerator is a row. Numerators are public, so that no cell can be left out. The sum is taken
 by a binary tree of fractions; each layer is one sumcheck. A denominator q is kept as d = q - 1, so
@@ -36,17 +36,17 @@ def check_lookups(party: Party) -> None:
     """Show that all lookups of the plan hold; leaves claims about columns in the ledger."""
     plan = party.plan
     sites, tables, count = plan.lookup_layout()
-    # Cross-multiplied, the difference of both sides has degree at most 2 in (α, β) per fraction.
-    alpha = party.challenge("lookups: alpha", 2 * count)
-    beta = party.challenge("lookups: beta", 0)
-    tree = party.fraction_tree(alpha, beta)
+    # Cross-multiplied, the difference of both sides has degree `count` at most in (α, β, γ).
+    alpha = party.challenge("lookups: alpha", count)
+    beta, gamma = party.challenge("lookups: beta", 0), party.challenge("lookups: gamma", 0)
+    tree = party.fraction_tree(alpha, beta, gamma)
     numerator, denominator, point = reduce_fractions(party, tree, count)
     top, bottom = ZERO, ZERO
     for lookup, places in zip(plan.lookups, sites, strict=True):
         functional = places_at(places, point)
         fingerprint = _claimed(party, lookup.key, functional) * beta
         if lookup.value is not None:
-            fingerprint += _claimed(party, lookup.value, functional) * (beta * beta)
+            fingerprint += _claimed(party, lookup.value, functional) * gamma
         identifier = plan.tables[lookup.table].identifier
         top += public_numerator(lookup, places, functional)
         bottom += total_weight(functional) * (alpha - identifier - 1) - fingerprint
@@ -54,7 +54,7 @@ def check_lookups(party: Party) -> None:
         functional = places_at(places, point)
         top -= party.claim(f"multiplicity of {name}", functional)
         table = plan.tables[name]
-        fingerprint = table_fingerprint(table, places, functional, beta)
+        fingerprint = table_fingerprint(table, places, functional, beta, gamma)
         bottom += total_weight(functional) * (alpha - table.identifier - 1) - fingerprint
     party.require("lookups: numerators", lambda: numerator == top)
     party.require("lookups: fingerprints", lambda: denominator == bottom)
@@ -117,8 +117,10 @@ def public_numerator(lookup: Lookup, places: list[Place], functional: Functional
     return result
 
 
-def table_fingerprint(table: Table, places: list[Place], functional: Functional, beta: Ext) -> Ext:
-    """β·key + β²·value of all rows of a table under a functional."""
+def table_fingerprint(
+    table: Table, places: list[Place], functional: Functional, beta: Ext, gamma: Ext
+) -> Ext:
+    """β·key + γ·value of all rows of a table under a functional."""
     result = ZERO
     for place, (factor, local) in zip(places, functional, strict=True):
         (start,) = place.block.starts
@@ -127,5 +129,5 @@ def table_fingerprint(table: Table, places: list[Place], functional: Functional,
         if table.values is not None:
             rows = table.values[place.block.slices][:, None]
             value = Ext.from_words(contract(shapes.eq_table(local), rows)[0])
-            result += factor * value * (beta * beta)
+            result += factor * value * gamma
     return result

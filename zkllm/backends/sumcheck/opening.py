@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 
 from zkllm.backends.sumcheck import commitment, shapes
-from zkllm.backends.sumcheck.commitment import HASH, QUERIES
-from zkllm.backends.sumcheck.field import MODULUS, ONE, ZERO, Ext, Words, dot, powers
-from zkllm.backends.sumcheck.party import Committed, Ledger, Opening, Party
+from zkllm.backends.sumcheck.commitment import HASH, Shape
+from zkllm.backends.sumcheck.field import (
+    MODULUS,
+    ONE,
+    ZERO,
+    Ext,
+    Words,
+    dot,
+    powers,
+    root_of_unity,
+)
+from zkllm.backends.sumcheck.party import Committed, Ledger, Matrix, Opening, Party
 from zkllm.backends.sumcheck.plan import Place
 from zkllm.backends.sumcheck.shapes import Coordinates
 from zkllm.errors import ProofRejected
@@ -45,7 +53,8 @@ def show_claims(party: Party, ledger: Ledger, vector: Vector, committed: Committ
         f"{label}: batch",
         lambda: reached == value * batch_weight(vector.layout, claims, factors, point),
     )
-    _open(party, vector, committed, point, value)
+    matrix = None if committed is None else committed.matrix
+    _open(party, label, commitment.levels_of(count), vector.root, matrix, point, value)
 
 
 def batch_weight(
@@ -69,54 +78,114 @@ def batch_weight(
 
 
 def _open(
-    party: Party, vector: Vector, committed: Committed | None, point: Coordinates, value: Ext
+    party: Party,
+    label: str,
+    levels: tuple[Shape, ...],
+    root: bytes,
+    matrix: Matrix | None,
+    point: Coordinates,
+    value: Ext,
 ) -> None:
-    """Show that the vector under its root has `value` at `point`."""
-    shape = commitment.shape_of(vector.length)
+    """Show that what is committed to under `root` has `value` at `point`."""
+    shape, *deeper = levels
     low, high = point[: shape.log_columns], point[shape.log_columns :]
-    mixing = party.transcript.challenges(f"{vector.label}: mixing", shape.rows)
-    for label, error in zip(
-        (f"{vector.label}: mixing", f"{vector.label}: columns"),
-        commitment.proximity_error(shape),
-        strict=True,
-    ):
-        party.errors.append((label, error))
-    both = [
-        np.array([[m.a, m.b] for m in mixing], dtype=np.uint64),
-        np.ascontiguousarray(shapes.eq_table(high)[: shape.rows]),
-    ]
-    rows = []
-    for label, factors in zip(
-        (f"{vector.label}: mixed row", f"{vector.label}: value row"), both, strict=True
-    ):
-        make = functools.partial(_combined_row, committed, factors)
-        rows.append(party.exchange_words(label, make, shape.columns))
-    party.require(f"{vector.label}: value", lambda: dot(rows[1], shapes.eq_table(low)) == value)
-    indices = party.transcript.indices(f"{vector.label}: columns", QUERIES, shape.log_length)
-    length = 8 * shape.rows + HASH * shape.log_length
-    data = party.exchange_bytes(
-        f"{vector.label}: columns",
-        lambda: b"" if committed is None else committed.opened_columns(indices),
-        QUERIES * length,
-    )
-
-    def columns_hold() -> bool:
-        columns = np.empty((QUERIES, shape.rows), dtype=np.uint64)
-        for query, index in enumerate(indices):
-            piece = data[query * length : (query + 1) * length]
-            column, path = piece[: 8 * shape.rows], piece[8 * shape.rows :]
-            if commitment.root_from_path(commitment.leaf_hash(column), index, path) != vector.root:
-                return False
-            columns[query] = np.frombuffer(column, dtype="<u8")
-        if (columns >= np.uint64(MODULUS)).any():
-            raise ProofRejected("sumcheck: a field element is not below p")
-        return all(
-            commitment.columns_agree(shape, row, factors, columns, indices)
-            for row, factors in zip(rows, both, strict=True)
+    factors = commitment.of_words(shapes.eq_table(high)[: shape.rows], shape.width)
+    for step, error in zip(("rows", "columns"), commitment.proximity_error(shape), strict=True):
+        party.errors.append((f"{label}: {step}", error))
+    if not deeper:
+        row = party.exchange_words(f"{label}: row", lambda: _row(matrix, factors), shape.columns)
+        party.require(f"{label}: value", lambda: dot(row, shapes.eq_table(low)) == value)
+        indices, sums = _open_columns(party, label, shape, root, matrix, factors)
+        encoded = commitment.transform(np.ascontiguousarray(row.T), shape.log_length)
+        party.require(
+            f"{label}: columns", lambda: bool(np.array_equal(encoded[:, indices].T, sums))
         )
+        return
+    inner = f"{label} row"
+    long = None if matrix is None else matrix.commit(factors, deeper[0])
+    inner_root = party.exchange_bytes(
+        f"{inner}: commitment", lambda: b"" if long is None else long.root(), HASH
+    )
+    # The row has `value` at `low`, and in each opened column the value that the column gives: the
+    # value at x of the polynomial whose coefficients are the row.
+    indices, sums = _open_columns(party, label, shape, root, matrix, factors)
+    gamma = party.challenge(f"{inner}: gamma", len(indices))
+    scales = powers(gamma, len(indices) + 1)
+    total = scales[0] * value
+    for scale, entry in zip(scales[1:], sums, strict=True):
+        total += scale * Ext.from_words(entry)
 
-    party.require(f"{vector.label}: columns", columns_hold)
+    def tables() -> list[Words]:
+        return [] if long is None else long.row_tables(low, indices, scales, shape.log_length)
+
+    (at,), reached = party.sumcheck(
+        f"{inner}: batch", (shape.columns,), total, tables, [(ONE, (0, 1))]
+    )
+    (left,) = party.exchange(
+        f"{inner}: value", lambda: [] if long is None else [long.value_at(at)], 1
+    )
+    party.require(
+        f"{inner}: batch",
+        lambda: reached == left * row_weight(low, indices, scales, shape.log_length, at),
+    )
+    _open(party, inner, tuple(deeper), inner_root, long, at, left)
 
 
-def _combined_row(committed: Committed | None, factors: Words) -> bytes:
-    return b"" if committed is None else committed.combined_row(factors)
+def row_weight(
+    low: Coordinates, indices: list[int], scales: list[Ext], log_length: int, at: Coordinates
+) -> Ext:
+    """The extension at `at` of eq(·, low) + Σ_q scales[q + 1]·x_q^(·), where x_q = ω^indices[q]."""
+    omega = root_of_unity(log_length)
+    result = scales[0] * shapes.eq_points(low, at)
+    for scale, index in zip(scales[1:], indices, strict=True):
+        x, product = pow(omega, index, MODULUS), scale
+        for r in at:
+            product = product * (r * (x - 1) + 1)
+            x = x * x % MODULUS
+        result += product
+    return result
+
+
+def _open_columns(
+    party: Party,
+    label: str,
+    shape: Shape,
+    root: bytes,
+    matrix: Matrix | None,
+    factors: Words,
+) -> tuple[list[int], Words]:
+    """Random columns of the encoded matrix, and Σ factors·column of each, shape [queries, 2]."""
+    queries = shape.code.queries
+    indices = party.transcript.indices(f"{label}: columns", queries, shape.log_length)
+    data = party.exchange_bytes(
+        f"{label}: columns",
+        lambda: b"" if matrix is None else matrix.opened_columns(indices),
+        shape.opening_bytes,
+    )
+    cap, pieces = data[: HASH << shape.log_cap], data[HASH << shape.log_cap :]
+    columns = np.empty((queries, shape.words), dtype=np.uint64)
+    leaves, paths = [], []
+    for query in range(queries):
+        piece = pieces[query * shape.piece_bytes : (query + 1) * shape.piece_bytes]
+        leaves.append(piece[: 8 * shape.words])
+        paths.append(piece[8 * shape.words :])
+        columns[query] = np.frombuffer(leaves[query], dtype="<u8")
+    if (columns >= np.uint64(MODULUS)).any():
+        raise ProofRejected("sumcheck: a field element is not below p")
+
+    def paths_hold() -> bool:
+        if commitment.root_from_cap(cap) != root:
+            return False
+        for leaf, path, index in zip(leaves, paths, indices, strict=True):
+            node = commitment.node_from_path(commitment.leaf_hash(leaf), index, path)
+            start = HASH * (index >> (shape.log_length - shape.log_cap))
+            if node != cap[start : start + HASH]:
+                return False
+        return True
+
+    party.require(f"{label}: paths", paths_hold)
+    return indices, commitment.combined(columns, factors)
+
+
+def _row(matrix: Matrix | None, factors: Words) -> bytes:
+    return b"" if matrix is None else matrix.combined_row(factors).astype("<u8").tobytes()

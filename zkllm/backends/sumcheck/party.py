@@ -16,6 +16,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from zkllm.backends.sumcheck import shapes
+from zkllm.backends.sumcheck.commitment import Shape
 from zkllm.backends.sumcheck.field import (
     CANONICAL_BYTES,
     MODULUS,
@@ -60,11 +61,50 @@ class LayerRounds(Rounds, Protocol):
         ...
 
 
-class Committed(Protocol):
-    """The prover's side of the commitment."""
+class Matrix(Protocol):
+    """The prover's side of one committed matrix."""
 
     def root(self) -> bytes:
         """What is sent for it."""
+        ...
+
+    def combined_row(self, factors: Words) -> Words:
+        """Σ factors[i]·row_i, shape [C, 2], over rows of words."""
+        ...
+
+    def opened_columns(self, indices: Sequence[int]) -> bytes:
+        """The nodes at which paths end, then encoded columns, each with its path."""
+        ...
+
+    def commit(self, factors: Words, shape: Shape) -> CommittedRow:
+        """A combined row as a matrix of its own."""
+        ...
+
+
+class CommittedRow(Matrix, Protocol):
+    """A combined row that is committed to."""
+
+    def row_tables(
+        self, low: Coordinates, indices: Sequence[int], scales: Sequence[Ext], log_length: int
+    ) -> list[Words]:
+        """The row, and the weights of which `opening.row_weight` is the extension."""
+        ...
+
+    def value_at(self, point: Coordinates) -> Ext:
+        """The value of the row at `point`."""
+        ...
+
+
+class Committed(Protocol):
+    """The prover's side of a committed vector."""
+
+    @property
+    def matrix(self) -> Matrix:
+        """The vector, cut into rows."""
+        ...
+
+    def root(self) -> bytes:
+        """What is sent for it, the root of its matrix."""
         ...
 
     def batch_tables(self, claims: Sequence[Opening], factors: Sequence[Ext]) -> list[Words]:
@@ -73,14 +113,6 @@ class Committed(Protocol):
 
     def value_at(self, point: Coordinates) -> list[Ext]:
         """The one value of the committed vector at `point`."""
-        ...
-
-    def combined_row(self, factors: Words) -> bytes:
-        """Σ factors[i]·row_i of the matrix, as bytes."""
-        ...
-
-    def opened_columns(self, indices: Sequence[int]) -> bytes:
-        """Encoded columns, each with its path."""
         ...
 
 
@@ -198,7 +230,7 @@ class Party(ABC):
         """The prover's state of a sumcheck; nothing for the verifier."""
 
     @abstractmethod
-    def fraction_tree(self, alpha: Ext, beta: Ext) -> FractionTree | None:
+    def fraction_tree(self, alpha: Ext, beta: Ext, gamma: Ext) -> FractionTree | None:
         """The prover's fractions of all lookups and tables; nothing for the verifier."""
 
     def exchange_words(self, label: str, make: Callable[[], bytes], count: int) -> Words:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zkllm.backends.sumcheck.commitment import BLOWUP, HASH, QUERIES
+from zkllm.backends.sumcheck.commitment import HASH, ROW, VECTOR
 from zkllm.backends.sumcheck.lookups import check_lookups
 from zkllm.backends.sumcheck.opening import Vector, show_claims
 from zkllm.backends.sumcheck.party import Committed, Party
 from zkllm.backends.sumcheck.plan import total
 from zkllm.backends.sumcheck.units import Circuit
 from zkllm.backends.sumcheck.verifier import Verifier
-from zkllm.errors import ConstraintViolation
+from zkllm.errors import ConstraintViolation, UnsupportedModel
 
 VERSION = 1
+MIN_BITS = 100
+"""Soundness that every unit must have: the parameters are fixed, and larger units have less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,8 @@ class Context:
     def absorb(self, party: Party) -> None:
         """Everything that a proof must not be moved away from."""
         plan = party.plan
-        parameters = (VERSION, BLOWUP, QUERIES, plan.limb, plan.size(), total(plan.weights))
+        codes = (VECTOR.blowup, VECTOR.queries, ROW.blowup, ROW.queries)
+        parameters = (VERSION, *codes, plan.limb, plan.size(), total(plan.weights))
         data = b"".join(n.to_bytes(8, "little") for n in parameters)
         party.transcript.absorb("protocol", data)
         for label, item in self.items:
@@ -54,15 +57,30 @@ def make_proof(circuit: Circuit, context: Context) -> bytes:
                 hint="make it again with: zkllm setup MODEL --backend sumcheck --keys DIR",
             )
     run_protocol(prover, prover.committed, weights, circuit, context)
+    require_bits(prover)
     return prover.proof
 
 
 def check_proof(circuit: Circuit, proof: bytes, context: Context) -> float:
-    """The bits of soundness of an accepted proof; raises `ProofRejected` for any other."""
+    """The bits of soundness of an accepted proof; raises `ProofRejected` for any other.
+
+    Raises `UnsupportedModel` where not even an honest proof would have `MIN_BITS`.
+    """
     verifier = Verifier(circuit.plan, circuit.model, context.weights_root, proof)
     run_protocol(verifier, None, None, circuit, context)
     verifier.finish()
-    return verifier.soundness_bits()
+    return require_bits(verifier)
+
+
+def require_bits(party: Party) -> float:
+    """The bits of soundness of a whole run; raises `UnsupportedModel` if they are too few."""
+    bits = party.soundness_bits()
+    if bits < MIN_BITS:
+        raise UnsupportedModel(
+            f"sumcheck: expected at least {MIN_BITS} bits of soundness, this unit has {bits:.1f}",
+            hint="fewer positions have more",
+        )
+    return bits
 
 
 def run_protocol(

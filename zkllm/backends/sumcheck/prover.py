@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from zkllm.backends.sumcheck import commitment, kernels
-from zkllm.backends.sumcheck.field import Ext, Words, dot, to_field
+from zkllm.backends.sumcheck.commitment import Shape
+from zkllm.backends.sumcheck.field import Ext, Words, add, dot, to_field
 from zkllm.backends.sumcheck.party import (
     Functional,
     Monomial,
@@ -25,21 +26,72 @@ from zkllm.exact.model import ExactModel
 from zkllm.tensors import IntArray
 
 
-class CommittedVector:
-    """The committed vector, its encoding and its tree."""
+class EncodedMatrix:
+    """A matrix, its encoding and its tree."""
 
-    def __init__(self, vector: Words, layout: dict[str, list[Place]]) -> None:
-        self.shape = commitment.shape_of(len(vector))
-        self._layout = layout
-        self._matrix = np.zeros((self.shape.rows, self.shape.columns), dtype=np.uint64)
-        self.vector = self._matrix.reshape(-1)[: len(vector)]
-        self.vector[:] = vector
-        self._encoded = kernels.encode(self._matrix, commitment.BLOWUP)
+    def __init__(self, words: Words, shape: Shape) -> None:
+        """`words` [R·width, C]: a row of the extension is two, that of all a and that of all b."""
+        self._words, self._shape = words, shape
+        self._encoded = kernels.encode(words, shape.code.blowup)
         self._tree = commitment.MerkleTree(merkle_layers(self._encoded))
-        self._tables: dict[Coordinates, Words] = {}
 
     def root(self) -> bytes:
         return self._tree.root
+
+    def combined_row(self, factors: Words) -> Words:
+        return kernels.combine_rows(self._words, factors)
+
+    def opened_columns(self, indices: Sequence[int]) -> bytes:
+        columns = np.ascontiguousarray(self._encoded[:, indices].T).astype("<u8")
+        log_cap = self._shape.log_cap
+        pieces = (
+            column.tobytes() + self._tree.path(index, log_cap)
+            for column, index in zip(columns, indices, strict=True)
+        )
+        return self._tree.cap(log_cap) + b"".join(pieces)
+
+    def commit(self, factors: Words, shape: Shape) -> EncodedRow:
+        return EncodedRow(self.combined_row(factors), shape)
+
+
+class EncodedRow(EncodedMatrix):
+    """A row of the extension that is committed to."""
+
+    def __init__(self, row: Words, shape: Shape) -> None:
+        """`row` [n, 2]."""
+        self._row = row
+        # Rows and their lengths are powers of two, so nothing is left over.
+        cut = row.reshape(shape.rows, shape.columns, 2).transpose(0, 2, 1)
+        super().__init__(np.ascontiguousarray(cut).reshape(-1, shape.columns), shape)
+
+    def row_tables(
+        self, low: Coordinates, indices: Sequence[int], scales: Sequence[Ext], log_length: int
+    ) -> list[Words]:
+        # Σ_q scale_q·x_q^j for all j is the value at ω^j of the polynomial Σ_q scale_q·X^k_q.
+        sparse = np.zeros((1 << log_length, 2), dtype=np.uint64)
+        for scale, index in zip(scales[1:], indices, strict=True):
+            sparse[index] = add(sparse[index], scale.to_words())
+        values = kernels.encode(np.ascontiguousarray(sparse.T), 1)[:, : len(self._row)]
+        return [self._row, add(kernels.eq_table(words(low)), np.ascontiguousarray(values.T))]
+
+    def value_at(self, point: Coordinates) -> Ext:
+        return dot(self._row, kernels.eq_table(words(point)))
+
+
+class CommittedVector:
+    """A committed vector, and where its tensors lie in it."""
+
+    def __init__(self, vector: Words, layout: dict[str, list[Place]]) -> None:
+        self.shape = commitment.levels_of(len(vector))[0]
+        self._layout = layout
+        self._rows = np.zeros((self.shape.rows, self.shape.columns), dtype=np.uint64)
+        self.vector = self._rows.reshape(-1)[: len(vector)]
+        self.vector[:] = vector
+        self.matrix = EncodedMatrix(self._rows, self.shape)
+        self._tables: dict[Coordinates, Words] = {}
+
+    def root(self) -> bytes:
+        return self.matrix.root()
 
     def eq_table(self, point: Coordinates) -> Words:
         """All weights eq(·, point), kept: many columns are claimed at the same point."""
@@ -72,17 +124,7 @@ class CommittedVector:
     def value_at(self, point: Coordinates) -> list[Ext]:
         low, high = point[: self.shape.log_columns], point[self.shape.log_columns :]
         outer = np.ascontiguousarray(kernels.eq_table(words(high))[: self.shape.rows])
-        return [dot(kernels.combine_rows(self._matrix, outer), kernels.eq_table(words(low)))]
-
-    def combined_row(self, factors: Words) -> bytes:
-        return np.asarray(kernels.combine_rows(self._matrix, factors)).astype("<u8").tobytes()
-
-    def opened_columns(self, indices: Sequence[int]) -> bytes:
-        columns = np.ascontiguousarray(self._encoded[:, indices].T).astype("<u8")
-        return b"".join(
-            column.tobytes() + self._tree.path(index)
-            for column, index in zip(columns, indices, strict=True)
-        )
+        return [dot(self.matrix.combined_row(outer), kernels.eq_table(words(low)))]
 
 
 def merkle_layers(encoded: Words) -> list[npt.NDArray[np.uint8]]:
@@ -149,5 +191,5 @@ class Prover(Party):
     def begin(self, dims: Dims, tables: Tables, monomials: list[Monomial]) -> ProductRounds:
         return ProductRounds(dims, tables(), monomials)
 
-    def fraction_tree(self, alpha: Ext, beta: Ext) -> Fractions:
-        return Fractions(self.witness, alpha, beta)
+    def fraction_tree(self, alpha: Ext, beta: Ext, gamma: Ext) -> Fractions:
+        return Fractions(self.witness, alpha, beta, gamma)

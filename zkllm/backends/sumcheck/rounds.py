@@ -149,14 +149,14 @@ def _add_terms(target: Words, terms: Terms, tables: list[Words]) -> None:
 class Fractions:
     """The binary tree of fractions of all lookups and tables."""
 
-    def __init__(self, witness: Witness, alpha: Ext, beta: Ext) -> None:
+    def __init__(self, witness: Witness, alpha: Ext, beta: Ext, gamma: Ext) -> None:
         plan = witness.plan
         sites, tables, count = plan.lookup_layout()
         self._lengths = lengths(count)
         # an even number, so that every fraction has a neighbour
         top = np.zeros((count + count % 2 if count > 1 else 1, 2), dtype=np.uint64)
         bottom = np.zeros_like(top)
-        factors = beta.to_words(), (beta * beta).to_words()
+        factors = beta.to_words(), gamma.to_words()
         for lookup, places in zip(plan.lookups, sites, strict=True):
             base = (alpha - plan.tables[lookup.table].identifier - 1).to_words()
             keys = witness.integers(lookup.key)

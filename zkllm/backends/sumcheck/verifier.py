@@ -53,7 +53,7 @@ class Verifier(Party):
     def begin(self, dims: Dims, tables: Tables, monomials: list[Monomial]) -> None:
         return None
 
-    def fraction_tree(self, alpha: Ext, beta: Ext) -> None:
+    def fraction_tree(self, alpha: Ext, beta: Ext, gamma: Ext) -> None:
         return None
 
     def finish(self) -> None:
