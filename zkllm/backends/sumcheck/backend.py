@@ -76,7 +76,11 @@ class Commitment:
             if name not in self.tables:
                 raise InvalidBundle(f"{self.unit}: the commitment lacks the table {name}")
             tensors[name] = np.array(self.tables[name], dtype=np.int64)
-            if tensor_digest(tensors[name], stored.dtype) != stored.digest:
+            try:
+                found = tensor_digest(tensors[name], stored.dtype)
+            except OverflowError:  # an entry that the declared type does not hold
+                found = Digest("")
+            if found != stored.digest:
                 raise DigestMismatch(f"{self.unit}: the table {name} is not the model's")
         return ExactModel.in_memory(specification, tensors)
 
@@ -153,7 +157,7 @@ class SumcheckBackend:
     ) -> Checked:
         root = None
         if pin.digests:
-            commitment = _pinned(claim.unit, pin, keys)
+            commitment = _pinned(model, claim.unit, pin, keys)
             root = bytes.fromhex(commitment.root)
             model = commitment.model_of(model.specification)
         try:
@@ -221,7 +225,7 @@ def _path(unit: str, keys: Path | None) -> Path | None:
     return path if path.exists() else None
 
 
-def _pinned(unit: str, pin: Pin, keys: Path | None) -> Commitment:
+def _pinned(model: ExactModel, unit: str, pin: Pin, keys: Path | None) -> Commitment:
     """The commitment that the policy pins, parsed from the bytes that were hashed."""
     if set(pin.digests) != {COMMITMENT}:
         raise UntrustedMaterial(
@@ -240,4 +244,8 @@ def _pinned(unit: str, pin: Pin, keys: Path | None) -> Commitment:
     commitment = Commitment.from_bytes(data, str(path))
     if commitment.unit != unit:
         raise UntrustedMaterial(f"{unit}: the commitment is that of {commitment.unit!r:.40}")
+    if commitment.model != model.digest:
+        raise UntrustedMaterial(
+            f"{unit}: the commitment is to {commitment.model!r:.80}, the model is {model.digest}"
+        )
     return commitment
