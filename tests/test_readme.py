@@ -61,16 +61,18 @@ def test_the_sessions(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_with_ezkl(tmp_path: Path) -> None:
-    shell("zkllm export demo -o model", tmp_path)
+def test_the_commands_with_keys(tmp_path: Path) -> None:
+    for command in ("export demo -o model", 'run model -p "12+34=" -n 3 -o answer.trace'):
+        shell(f"zkllm {command}", tmp_path)
     commands = [line for block in blocks("sh") for line in block.splitlines()]
     commands = [line for line in commands if line.startswith("zkllm ")]
     assert any("--backend ezkl" in line for line in commands)
     for command in commands:
         done = shell(command, tmp_path)
     assert done.returncode == 0
-    line = next(c for c in commands if c.startswith("zkllm verify"))
-    assert shell(line, tmp_path).stdout.startswith("verified (insecure development SRS)")
+    committed, proved = (c for c in commands if c.startswith("zkllm verify"))
+    assert shell(committed, tmp_path).stdout.startswith("verified  committed.bundle")
+    assert shell(proved, tmp_path).stdout.startswith("verified (insecure development SRS)")
 
 
 def test_the_python_example(tmp_path: Path) -> None:
