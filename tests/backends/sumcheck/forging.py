@@ -36,7 +36,7 @@ from zkllm.errors import ProofRejected
 from zkllm.exact import arithmetic, reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import Precision, build
-from zkllm.exact.specification import ExpTable
+from zkllm.exact.specification import ExpTable, Linear, Norm, Specification
 from zkllm.exact.specification import Fractions as FractionBits
 from zkllm.tensors import IntArray
 
@@ -103,7 +103,52 @@ def claims(seed: int = 0) -> Mapping[str, Claim]:
     return found | {"head": Claim("head", rows[-1], ids, STATEMENT, len(IDS) - GENERATED)}
 
 
-Fill = Callable[..., Any]
+def gpt2_sized() -> Specification:
+    """A specification of GPT-2 small's shapes, with the bounds that weights like its own prove."""
+    small = small_model().specification
+    sizes = {"width": 768, "heads": 12, "inner": 3072, "vocabulary": 50257, "context": 1024}
+    norm = Norm(0, 128849, 28378, 37851603, 275086819136693777, 28392)
+
+    def linear(layer: Linear, shift: int, accumulator: int) -> Linear:
+        return replace(layer, shift=shift, accumulator=accumulator, output=accumulator >> shift)
+
+    attention, mlp = (
+        replace(
+            small.attention[0],
+            norm=norm,
+            query=linear(small.attention[0].query, 15, 225608059),
+            key=linear(small.attention[0].key, 12, 222657456),
+            value=linear(small.attention[0].value, 12, 223983096),
+            score_shift=10,
+            product=19942962835,
+            score=19475550,
+            total=67108864,
+            out=linear(small.attention[0].out, 9, 9593149297),
+            output=18925801,
+        ),
+        replace(
+            small.mlp[0],
+            norm=norm,
+            expand=linear(small.mlp[0].expand, 11, 119290706),
+            project=linear(small.mlp[0].project, 7, 59008641491),
+            output=479930813,
+        ),
+    )
+    assert small.head is not None
+    tables = {"table.exp": 12068, "table.gelu": 3645}
+    return replace(
+        small,
+        architecture=replace(small.architecture, **sizes),
+        attention=(attention, *small.attention[1:]),
+        mlp=(mlp, *small.mlp[1:]),
+        head=replace(small.head, norm=norm, logit=167493532),
+        tensors={
+            name: replace(stored, shape=(tables[name],)) if name in tables else stored
+            for name, stored in small.tensors.items()
+        },
+    )
+
+
 Lie = Callable[..., Any]
 """`lie(operation, honest, witness, *inputs)` in the place of `honest(witness, *inputs)`."""
 

@@ -80,8 +80,7 @@ class AttentionCircuit(Circuit):
     ) -> None:
         a = model.specification.architecture
         self.model, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
-        rows, width = claim.inputs.shape
-        require_shape(claim, claim.outputs, (rows, a.width))
+        rows, width = require_rows(claim, a.width)
         heads = (a.heads, a.width // a.heads)
         self.norm = Norm(self.plan, "norm", rows, width, bound, unit.norm)
         self.numbers: dict[str, Number] = {}
@@ -132,8 +131,7 @@ class MlpCircuit(Circuit):
 
     def __init__(self, model: ExactModel, unit: Mlp, bound: int, claim: Claim, limb: int) -> None:
         self.model, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
-        rows, width = claim.inputs.shape
-        require_shape(claim, claim.outputs, (rows, model.specification.architecture.width))
+        rows, width = require_rows(claim, model.specification.architecture.width)
         inner = model.specification.architecture.inner
         self.norm = Norm(self.plan, "norm", rows, width, bound, unit.norm)
         table = model.tensor(unit.gelu)
@@ -170,6 +168,8 @@ class HeadCircuit(Circuit):
     def __init__(self, model: ExactModel, unit: Head, bound: int, claim: Claim, limb: int) -> None:
         a = model.specification.architecture
         self.model, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
+        if claim.first_row < 0:
+            raise ConstraintViolation(f"head: expected a row from 0 on, got {claim.first_row}")
         self.x = claim.inputs[claim.first_row : claim.first_row + len(claim.outputs)]
         require_shape(claim, self.x, (len(claim.outputs), a.width))
         rows, width = self.x.shape
@@ -208,11 +208,20 @@ def require_equal(claim: Claim, rows: IntArray) -> None:
 
 def require_ids(claim: Claim, ids: IntArray, vocabulary: int) -> tuple[int, ...]:
     """The ids as integers; raises `ConstraintViolation` for one that is no token."""
+    require_shape(claim, ids, (len(ids),))
     for place in np.flatnonzero((ids < 0) | (ids >= vocabulary))[:1]:
         raise ConstraintViolation(
             f"{claim.unit}: id {place} must lie in 0..{vocabulary - 1}, got {ids[place]}"
         )
     return tuple(int(i) for i in ids)
+
+
+def require_rows(claim: Claim, width: int) -> tuple[int, int]:
+    """The shape of input and output; raises `ConstraintViolation` unless both have that `width`."""
+    expected = len(claim.inputs), width
+    require_shape(claim, claim.inputs, expected)
+    require_shape(claim, claim.outputs, expected)
+    return expected
 
 
 def require_shape(claim: Claim, rows: IntArray, expected: tuple[int, ...]) -> None:
