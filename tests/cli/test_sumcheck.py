@@ -1,0 +1,252 @@
+"""sumcheck through the command line: weights held by the verifier, and weights committed to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import zkllm
+from tests.traces import seal, trace
+from zkllm import bundle as container
+from zkllm.exact.model import ExactModel
+
+UNITS = ["embed", "attention[0]", "mlp[0]", "attention[1]", "mlp[1]", "head"]
+MODES = ["held", "committed"]
+WORDS = "proved (sumcheck, not zero-knowledge, unaudited)"
+
+
+@dataclass(frozen=True)
+class Work:
+    """Model, trace, keys, and of each mode a bundle and a policy."""
+
+    folder: Path
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def arguments(self, mode: str) -> list[str | Path]:
+        """What a verifier gives beside the bundle: committed weights are not there at all."""
+        policy = ["--policy", self.path(f"{mode}.toml")]
+        if mode == "held":
+            return [*policy, "--model", self.path("model")]
+        return [*policy, "--model", self.path("specification"), "--keys", self.path("keys")]
+
+
+def done(*arguments: str | Path) -> str:
+    """The standard output of a command that must succeed."""
+    result = zkllm(*arguments)
+    assert result.code == 0, result.err
+    return result.out
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    work = Work(tmp_path_factory.mktemp("work"))
+    model, keys = work.path("model"), work.path("keys")
+    done("export", "demo", "-o", model)
+    assert done("run", model, "-p", "12+34=", "-n", "3", "-o", work.path("trace")) == "12+34=46\n"
+    done("setup", model, "--backend", "sumcheck", "--keys", keys)
+    work.path("specification").mkdir()
+    for name in ("spec.json", "tokenizer.json"):
+        shutil.copy(model / name, work.path("specification"))
+    for mode in MODES:
+        under = ["--keys", keys] if mode == "committed" else []
+        done(
+            *("prove", work.path("trace"), "--model", model, "--backend", "sumcheck"),
+            *("--jobs", "1", "--nonce", "abc", "-o", work.path(mode), *under),
+        )
+        done(
+            *("policy", "init", model, "--backend", "sumcheck", "--require-fresh"),
+            *("-o", work.path(f"{mode}.toml"), *under),
+        )
+    return work
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_bundle_is_verified(mode: str, work: Work) -> None:
+    out = done(
+        *("verify", work.path(mode), *work.arguments(mode)),
+        *("--nonce", "abc", "--prompt", "12+34=", "-n", "3"),
+    )
+    assert out.startswith("verified  ")
+    assert WORDS in out
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_report_says_how_each_unit_was_proved(mode: str, work: Work) -> None:
+    arguments = work.arguments(mode)
+    out = done("verify", work.path(mode), *arguments, "--nonce", "abc", "--json")
+    (report,) = json.loads(out)["bundles"]
+    assert (report["verdict"], report["exit_code"], report["error"]) == ("verified", 0, None)
+    assert report["completion"] == "46\n"
+    assert [unit["unit"] for unit in report["units"]] == UNITS
+    for unit in report["units"]:
+        assert unit["checked"] == WORDS
+        assert unit["details"]["weights"] == mode
+        assert unit["details"]["soundness_bits"] >= 100
+        assert unit["details"]["proof_bytes"] > 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_another_nonce_is_refused(mode: str, work: Work) -> None:
+    arguments = ["verify", work.path(mode), *work.arguments(mode)]
+    result = zkllm(*arguments, "--nonce", "abd")
+    assert result.code == 3
+    assert "nonce: expected 'abd', got 'abc'" in result.err
+    result = zkllm(*arguments)
+    assert result.code == 3
+    assert "the policy requires freshness" in result.err
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_evidence_of_one_mode_is_refused_in_the_other(mode: str, work: Work) -> None:
+    other = "held" if mode == "committed" else "committed"
+    result = zkllm("verify", work.path(mode), *work.arguments(other), "--nonce", "abc")
+    assert result.code == 3
+    assert result.out.startswith("refused  ")
+    assert result.err == "refused: sumcheck: embed: tokens does not hold\n"
+
+
+VERIFY = """
+import sys
+sys.modules.update(dict.fromkeys(["numba", "llvmlite", "torch", "onnx", "onnxruntime"]))
+from zkllm.cli import main
+main()
+"""
+"""The command line of a machine on which whatever is named cannot be imported."""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_verifier_needs_no_compiler(mode: str, work: Work) -> None:
+    arguments = ["verify", work.path(mode), *work.arguments(mode), "--nonce", "abc"]
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", VERIFY, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("verified  ")
+
+
+def test_weights_that_are_held_are_needed(work: Work) -> None:
+    result = zkllm(
+        *("verify", work.path("held"), "--policy", work.path("held.toml")),
+        *("--model", work.path("specification"), "--nonce", "abc"),
+    )
+    assert result.code == 4
+    assert "expected weights.safetensors, found none" in result.err
+    assert "hint: units whose evidence is replay or sumcheck need the weights" in result.err
+
+
+def test_commitments_are_needed(work: Work, tmp_path: Path) -> None:
+    verify = ["verify", work.path("committed"), "--nonce", "abc"]
+    verify += ["--policy", work.path("committed.toml"), "--model", work.path("specification")]
+    result = zkllm(*verify)
+    assert result.code == 4
+    assert "embed: its weights are committed to" in result.err
+    assert "hint: name the folder: --keys DIR" in result.err
+    result = zkllm(*verify, "--keys", tmp_path)
+    assert result.code == 4
+    assert "commitment.json: no such file" in result.err
+
+
+def test_another_commitment_than_the_pinned_is_refused(work: Work, tmp_path: Path) -> None:
+    keys = Path(shutil.copytree(work.path("keys"), tmp_path / "keys"))
+    shutil.copy(keys / "mlp.1" / "commitment.json", keys / "mlp.0" / "commitment.json")
+    result = zkllm(
+        *("verify", work.path("committed"), *work.arguments("committed")[:-1], keys),
+        *("--nonce", "abc"),
+    )
+    assert result.code == 3
+    assert "mlp[0]: commitment.json: expected sha256:" in result.err
+
+
+def test_commitments_that_are_there_stay(work: Work) -> None:
+    before = {path: path.read_bytes() for path in work.path("keys").rglob("*.json")}
+    assert len(before) == len(UNITS)
+    out = done(
+        *("setup", work.path("model"), "--backend", "sumcheck", "--keys", work.path("keys")),
+        "--json",
+    )
+    assert set(json.loads(out)["keys"]) == set(UNITS)
+    assert {path: path.read_bytes() for path in work.path("keys").rglob("*.json")} == before
+
+
+def test_a_plan_names_every_unit(work: Work) -> None:
+    plan = ["plan", work.path("model"), "--backend", "sumcheck", "--tokens", "8"]
+    out = done(*plan)
+    assert all(unit.split("[")[0] in out for unit in UNITS)
+    found = json.loads(done(*plan, "--json"))
+    assert found["backends"] == dict.fromkeys(UNITS, "sumcheck")
+    # The head is planned for one token, and proved for three here.
+    for unit in UNITS[:-1]:
+        evidence = load(work, "held").evidence[unit].data
+        assert found["estimates"][unit]["evidence_bytes"] == len(evidence)
+
+
+def test_inspect_verifies_nothing(work: Work) -> None:
+    for mode in MODES:
+        result = zkllm("inspect", work.path(mode))
+        assert result.code == 0
+        assert "not verified" in result.err
+        facts = json.loads(done("inspect", work.path(mode), "--json"))
+        assert facts["artefact"] == "bundle"
+        assert facts["evidence"] == {
+            unit: f"sumcheck, {len(evidence.data)} bytes"
+            for unit, evidence in load(work, mode).evidence.items()
+        }
+
+
+# Traces that are no runs
+
+
+def load(work: Work, name: str) -> container.Bundle:
+    specification = ExactModel.from_folder(work.path("model")).specification
+    return container.load(work.path(name), specification)
+
+
+def proving(work: Work, bundle: container.Bundle, folder: Path, *arguments: str | Path) -> Any:
+    model = ExactModel.from_folder(work.path("model"))
+    container.save(seal(model, bundle), model.specification, folder / "trace")
+    result = zkllm(
+        *("prove", folder / "trace", "--model", model.folder, "--backend", "sumcheck"),
+        *("--jobs", "1", "-o", folder / "bundle", *arguments),
+    )
+    assert not (folder / "bundle").exists()
+    assert "Traceback" not in result.err
+    return result
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("boundary", "unit"), [(0, "embed"), (2, "mlp[0]"), (3, "attention[1]")])
+def test_a_trace_that_is_no_run_is_not_proved(
+    boundary: int, unit: str, mode: str, work: Work, tmp_path: Path
+) -> None:
+    bundle = load(work, "trace")
+    rows = [boundary.copy() for boundary in bundle.boundaries]
+    right = int(rows[boundary][1, 7])
+    rows[boundary][1, 7] += 1
+    rows[boundary][2, 0] += 1
+    under = ["--keys", work.path("keys")] if mode == "committed" else []
+    result = proving(work, replace(bundle, boundaries=tuple(rows)), tmp_path, *under)
+    assert result.code == 4
+    assert result.err.splitlines()[-1] == (
+        f"error: {unit}: the model gives {right} at [1, 7], the claim says {right + 1}"
+    )
+
+
+def test_a_token_that_is_not_the_arg_max_is_not_proved(work: Work, tmp_path: Path) -> None:
+    model = ExactModel.from_folder(work.path("model"))
+    chosen = load(work, "trace").statement.generated_ids
+    wrong = (chosen[0], (chosen[1] + 1) % 10, *chosen[2:])
+    result = proving(work, trace(model, "12+34=", 3, generated=wrong), tmp_path)
+    assert result.code == 4
+    assert f"head: row 1 has the arg-max {chosen[1]}, the claim says {wrong[1]}: " in result.err
