@@ -17,10 +17,10 @@ from tests.backends.sumcheck.forging import (
     other_quotient,
     refused,
 )
-from zkllm.backends.sumcheck import protocol
-from zkllm.backends.sumcheck.commitment import MerkleTree, Shape
+from zkllm.backends.sumcheck import commitment, protocol
+from zkllm.backends.sumcheck.commitment import ROW, VECTOR, MerkleTree, Shape
 from zkllm.backends.sumcheck.field import MODULUS, Ext, Words
-from zkllm.backends.sumcheck.opening import batch_weight
+from zkllm.backends.sumcheck.opening import batch_weight, row_weight
 from zkllm.backends.sumcheck.party import Ledger, Opening
 from zkllm.backends.sumcheck.prover import CommittedVector, EncodedRow, merkle_layers
 from zkllm.backends.sumcheck.rounds import Fractions
@@ -179,18 +179,33 @@ def test_a_range_check_that_is_not_one_of_the_witness(
     believed(trial)
 
 
-class Fitted(Mixed):
-    """The value that fits false claims is sent, and a row that fits the value."""
+class Listening:
+    """What the sumchecks of a prover end in."""
 
     def __init__(self, prover: LyingProver) -> None:
-        faces = TwoFaced(prover)
-        super().__init__(*[faces.looked_up] * 4)
-        self.honest_rounds = prover.rounds
-        prover.rounds = self.rounds
+        self.honest, prover.rounds = prover.rounds, self.rounds
 
     def rounds(self, label: str, *rest: Any) -> tuple[Any, Ext]:
-        point, self.reached = self.honest_rounds(label, *rest)
+        point, self.reached = self.honest(label, *rest)
         return point, self.reached
+
+
+def fitted(row: Words, value: Ext, true: Ext, low: Coordinates) -> Words:
+    """The row, changed in one place so that it has `value` at `low`."""
+    lacking = (value - true) * eq(0, low).inverse()
+    row[0] = (Ext.from_words(row[0]) + lacking).to_words()
+    return row
+
+
+class Fitted(Mixed):
+    """The value that fits false claims is sent, and a row that fits the value.
+
+    The values of `depth` - 1 rows that are committed to are made to fit as well.
+    """
+
+    def __init__(self, prover: LyingProver, depth: int) -> None:
+        super().__init__(*[TwoFaced(prover).looked_up] * 4)
+        self.heard, self.depth = Listening(prover), depth
 
     def batch_tables(self, claims: Sequence[Opening], factors: Sequence[Ext]) -> list[Words]:
         self.claims, self.factors = list(claims), list(factors)
@@ -198,28 +213,74 @@ class Fitted(Mixed):
 
     def value_at(self, point: Coordinates) -> list[Ext]:
         weight = batch_weight(self.committed._layout, self.claims, self.factors, point)
-        value = self.reached * weight.inverse()
-        (true,) = super().value_at(point)
-        first = eq(0, point[: self.committed.shape.log_columns])
-        self.lacking = (value - true) * first.inverse()
-        return [value]
+        self.value = self.heard.reached * weight.inverse()
+        (self.true,), self.point = super().value_at(point), point
+        return [self.value]
 
     def combined_row(self, factors: Words) -> Words:
-        row = super().combined_row(factors)
-        row[0] = (Ext.from_words(row[0]) + self.lacking).to_words()
-        return row
+        low = self.point[: self.committed.shape.log_columns]
+        return fitted(super().combined_row(factors), self.value, self.true, low)
+
+    def commit(self, factors: Words, shape: Shape) -> EncodedRow:
+        row = self.combined_row(factors)
+        return FittedRow(row, shape, self) if self.depth > 1 else EncodedRow(row, shape)
 
 
-def test_a_row_that_fits_false_claims(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing but the opened columns can show it."""
+class FittedRow(EncodedRow):
+    """As `Fitted`, for a row that is committed to."""
+
+    def __init__(self, row: Words, shape: Shape, above: Fitted | FittedRow) -> None:
+        super().__init__(row, shape)
+        self.heard, self.depth = above.heard, above.depth - 1
+
+    def row_tables(self, *what: Any) -> list[Words]:
+        self.weighed = what
+        return super().row_tables(*what)
+
+    def value_at(self, point: Coordinates) -> Ext:
+        self.value = self.heard.reached * row_weight(*self.weighed, point).inverse()
+        self.true, self.point = super().value_at(point), point
+        return self.value
+
+    def combined_row(self, factors: Words) -> Words:
+        low = self.point[: self._shape.log_columns]
+        return fitted(super().combined_row(factors), self.value, self.true, low)
+
+    def commit(self, factors: Words, shape: Shape) -> EncodedRow:
+        row = self.combined_row(factors)
+        return FittedRow(row, shape, self) if self.depth > 1 else EncodedRow(row, shape)
+
+
+def three_levels(length: int) -> tuple[Shape, ...]:
+    """Two rows of the opening of a short vector are committed to."""
+    first = Shape(((length - 1) >> 6) + 1, 6, 1, VECTOR)
+    return first, Shape(8, 3, 2, ROW), Shape(4, 1, 2, ROW)
+
+
+@pytest.mark.parametrize(
+    ("levels", "depth", "label"),
+    [
+        (1, 1, "columns: columns"),
+        (3, 1, "columns row: batch"),
+        (3, 2, "columns row row: batch"),
+        (3, 3, "columns row row: columns"),
+    ],
+)
+def test_a_row_that_fits_false_claims(
+    levels: int, depth: int, label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the opened columns can show it, in the last level that it fits."""
+    if levels > 1:
+        monkeypatch.setattr(commitment, "levels_of", three_levels)
+    Trial(UNIT).verify()
 
     def commit(prover: LyingProver, _: Circuit) -> Fitted:
-        return Fitted(prover)
+        return Fitted(prover, depth)
 
-    with refused("columns: columns"):
+    with refused(label):
         forgery(commit).verify()
     trial = forgery(commit)
-    deaf_to("columns: columns")(trial, monkeypatch)
+    deaf_to(label)(trial, monkeypatch)
     believed(trial)
 
 
@@ -236,6 +297,21 @@ def test_rows_that_are_no_code_words(share: int) -> None:
         return committed
 
     with refused("columns: columns"):
+        Trial(UNIT, commit=commit).verify()
+
+
+def test_opened_words_are_below_p() -> None:
+    """Zeros of the encoded matrix may not be opened as p, though the tree is one of such words."""
+
+    def commit(prover: LyingProver, _: Circuit) -> Mixed:
+        honest = prover.committed
+        assert honest is not None
+        zeros = CommittedVector(np.zeros_like(honest.vector), {})
+        zeros.matrix._encoded[:] = MODULUS
+        zeros.matrix._tree = MerkleTree(merkle_layers(zeros.matrix._encoded))
+        return Mixed(zeros, honest, honest, honest)
+
+    with pytest.raises(ProofRejected, match="a field element is not below p"):
         Trial(UNIT, commit=commit).verify()
 
 
