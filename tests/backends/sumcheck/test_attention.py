@@ -2,6 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.backends.sumcheck.circuits import Alone, Spoil, both, put, shifted
 from zkllm.backends.sumcheck.attention import CausalAttention
@@ -63,12 +65,8 @@ class Attending:
 # The equations, in integers
 
 
-@pytest.mark.parametrize("shift", [0, 1, 13])
-@pytest.mark.parametrize("rows", [1, 3, 12])
-def test_the_equations_of_attention_hold_in_integers(
-    rows: int, shift: int, tiny_model: ExactModel
-) -> None:
-    attending = Attending(tiny_model, rows, shift=shift, largest=BOUND if shift > 1 else 2)
+def require_attended(attending: Attending) -> None:
+    """The witness satisfies all equations in integers, and is what the reference computes."""
     a, witness = attending.attention, attending.circuit.witness()
     maximum, index, entry, excess, marker, total, half, odd, output, low, high = (
         witness.integers(value)
@@ -78,8 +76,8 @@ def test_the_equations_of_attention_hold_in_integers(
         )
     )
     rest = np.zeros_like(index) if a.rest is None else witness.integers(a.rest.value)
-    expected, cap = attending.expected(), len(EXP) - 1
-    causal = np.broadcast_to(np.tri(rows, dtype=bool), index.shape)
+    expected, cap, shift = attending.expected(), len(EXP) - 1, attending.shift
+    causal = np.broadcast_to(np.tri(len(attending.q), dtype=bool), index.shape)
     products = np.einsum("ihc,jhc->hij", attending.q, attending.k)
     # (1) to (6), on and below the diagonal
     score = maximum[:, :, None] - index - excess
@@ -105,6 +103,33 @@ def test_the_equations_of_attention_hold_in_integers(
     assert (mixed + half.T[:, :, None] == output * divisor + low).all()
     assert (low + high == divisor - 1).all()
     assert min(low.min(), high.min()) >= 0
+
+
+@pytest.mark.parametrize("shift", [0, 1, 13])
+@pytest.mark.parametrize("rows", [1, 3, 12])
+def test_the_equations_of_attention_hold_in_integers(
+    rows: int, shift: int, tiny_model: ExactModel
+) -> None:
+    largest = BOUND if shift > 1 else 2
+    require_attended(Attending(tiny_model, rows, shift=shift, largest=largest))
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_the_equations_of_attention_hold_for_any_scores(
+    data: st.DataObject, tiny_model: ExactModel
+) -> None:
+    rows, heads, size = (data.draw(st.integers(1, n)) for n in (5, 3, 4))
+    attending = Attending(
+        tiny_model,
+        rows,
+        heads=heads,
+        size=size,
+        shift=data.draw(st.integers(0, 16)),
+        limb=data.draw(st.integers(1, 16)),
+        largest=data.draw(st.integers(0, BOUND)),
+    )
+    require_attended(attending)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 37, 64, 65])

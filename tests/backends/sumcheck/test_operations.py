@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.backends.sumcheck.circuits import Alone, Spoil, both, put, shifted
 from zkllm.backends.sumcheck.field import MODULUS
@@ -131,13 +133,8 @@ SHIFTS = [0, 1, 7]
 WIDTHS = [1, 12, 32]
 
 
-@pytest.mark.parametrize("shift", SHIFTS)
-@pytest.mark.parametrize("width", WIDTHS)
-def test_the_equations_of_a_norm_hold_in_integers(
-    width: int, shift: int, tiny_model: ExactModel
-) -> None:
-    x = rows_of(37, width)
-    circuit, norm = norm_alone(tiny_model, x, shift=shift)
+def require_normalised(circuit: Alone, norm: Norm, x: IntArray) -> None:
+    """The witness satisfies all equations in integers, and is what the reference computes."""
     witness = circuit.witness()
     c, rest, root, below, above, half, odd, output, low, high = (
         witness.integers(value)
@@ -147,8 +144,9 @@ def test_the_equations_of_a_norm_hold_in_integers(
             *(norm.low.value, norm.high.value),
         )
     )
-    n, divisor = norm.constants, width << shift
-    expected = arithmetic.layer_norm(x, shift=shift, epsilon=n.epsilon, gain=n.gain)
+    n, width = norm.constants, x.shape[1]
+    divisor = width << n.shift
+    expected = arithmetic.layer_norm(x, shift=n.shift, epsilon=n.epsilon, gain=n.gain)
     assert (c == expected.centred).all()
     assert (root + 1 == expected.sigma).all()
     assert (output == expected.output).all()
@@ -163,6 +161,33 @@ def test_the_equations_of_a_norm_hold_in_integers(
     assert min(array.min() for array in (below, above, odd, low, high)) >= 0
     assert odd.max() <= 1
     assert root.tolist() == [math.isqrt(int(v)) for v in expected.variance]
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_equations_of_a_norm_hold_in_integers(
+    width: int, shift: int, tiny_model: ExactModel
+) -> None:
+    x = rows_of(37, width)
+    require_normalised(*norm_alone(tiny_model, x, shift=shift), x)
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_the_equations_of_a_norm_hold_for_any_rows(
+    data: st.DataObject, tiny_model: ExactModel
+) -> None:
+    rows, width, magnitude = (data.draw(st.integers(1, n)) for n in (3, 9, 22))
+    entries = st.integers(-(1 << magnitude), 1 << magnitude)
+    flat = data.draw(st.lists(entries, min_size=rows * width, max_size=rows * width))
+    x = np.array(flat).reshape(rows, width)
+    constants = {
+        "shift": data.draw(st.integers(0, 12)),
+        "epsilon": data.draw(st.integers(1, 1 << 30)),
+        "gain": data.draw(st.integers(1, 1 << 12)),
+        "limb": data.draw(st.integers(1, 16)),
+    }
+    require_normalised(*norm_alone(tiny_model, x, **constants), x)
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -331,6 +356,15 @@ def test_a_linear_layer_that_could_wrap_is_refused(
         make(accumulator, largest)
 
 
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_a_linear_layer_is_the_references(data: st.DataObject, tiny_model: ExactModel) -> None:
+    rows, inner, outer, shift = (data.draw(st.integers(1, n)) for n in (3, 7, 7, 20))
+    limb = data.draw(st.integers(1, 16))
+    # `fill` compares with the reference, and the equation in integers
+    linear_alone(tiny_model, rows, (inner,), (outer,), shift - 1, limb)[0].witness()
+
+
 # Gelu
 
 
@@ -368,6 +402,16 @@ def test_every_number_has_a_gelu(table: IntArray, limb: int, tiny_model: ExactMo
     """All that are near the table, where it ends, and at both ends of the window."""
     hidden = np.array([*range(-9, 10), -(2**20), 2**20])[None]
     gelu_alone(tiny_model, hidden, table, limb)[0].accept()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    hidden=st.lists(st.integers(-(1 << 30), 1 << 30) | st.integers(-12, 12), min_size=1),
+    limb=st.integers(1, 16),
+)
+def test_a_gelu_is_the_references(hidden: list[int], limb: int, tiny_model: ExactModel) -> None:
+    # `fill` compares with the reference
+    gelu_alone(tiny_model, np.array(hidden)[None], GELU, limb)[0].witness()
 
 
 @pytest.fixture(scope="module")
