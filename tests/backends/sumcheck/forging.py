@@ -242,8 +242,10 @@ class Trial:
     """What opens the commitment instead of what was committed to."""
     change: Callable[[Claim], Claim] | None = None
     """The claim to prove, of the honest one; without it the one that follows from the lies."""
-    believes: ExactModel = field(default_factory=small_model)
-    """The prover's model; the verifier has the small one."""
+    model: ExactModel = field(default_factory=small_model)
+    """The verifier's."""
+    believes: ExactModel | None = None
+    """The prover's model, if it has another."""
     weaken: list[Callable[[Circuit], None]] = field(default_factory=list)
     """Guards of the circuit that are switched off, for both parties."""
     committed: bool = False
@@ -255,7 +257,7 @@ class Trial:
 
     def circuit(self, claim: Claim, model: ExactModel | None = None) -> Circuit:
         """The circuit of `claim`, less the guards that are off."""
-        circuit = make_circuit(model or small_model(), claim)
+        circuit = make_circuit(model or self.model, claim)
         for switch_off in self.weaken:
             switch_off(circuit)
         return circuit
@@ -263,19 +265,20 @@ class Trial:
     def context(self, claim: Claim) -> Context:
         root = None
         if self.committed:
-            root = commit_weights(self.circuit(claim).plan, small_model()).root()
-        return context_of(small_model(), claim, root)
+            root = commit_weights(self.circuit(claim).plan, self.model).root()
+        return context_of(self.model, claim, root)
 
     def forge(self) -> tuple[Claim, bytes]:
         """The forged claim and its proof."""
+        model = self.believes or self.model
         claim = self.honest if self.change is None else self.change(self.honest)
-        circuit = self.circuit(claim, self.believes)
+        circuit = self.circuit(claim, model)
         witness, rows = lying_witness(circuit, self.lies)
         if rows is not None and self.change is None:
             claim = replace(claim, outputs=rows)
-            circuit = self.circuit(claim, self.believes)
+            circuit = self.circuit(claim, model)
         context = self.context(claim)
-        prover = LyingProver(witness, self.believes, context.weights_root)
+        prover = LyingProver(witness, model, context.weights_root)
         if self.instruct is not None:
             self.instruct(prover, circuit)
         committed: Committed | None = prover.committed
@@ -283,7 +286,7 @@ class Trial:
             committed = self.commit(prover, circuit)
         weights: CommittedVector | None = None
         if self.committed:
-            weights = commit_weights(circuit.plan, self.believes)
+            weights = commit_weights(circuit.plan, model)
         run_protocol(prover, committed, weights, circuit, context)
         return claim, prover.proof
 

@@ -37,6 +37,7 @@ from zkllm.backends.sumcheck import operations
 from zkllm.backends.sumcheck.field import MODULUS, ZERO
 from zkllm.backends.sumcheck.plan import Combination
 from zkllm.backends.sumcheck.witness import Witness
+from zkllm.errors import UnsupportedModel
 from zkllm.exact import reference
 from zkllm.exact.arithmetic import Attended, Normalised, isqrt, matmul, round_div
 from zkllm.exact.model import ExactModel
@@ -504,7 +505,7 @@ class Attack:
             lies=self.lies,
             instruct=self.instruct,
             change=self.change,
-            believes=self.believes or small_model(),
+            believes=self.believes,
             committed=self.committed,
         )
 
@@ -838,3 +839,41 @@ def test_without_its_guard_the_lie_is_believed(
     attack.off(trial, monkeypatch)
     claim = trial.verify()
     assert np.array_equal(claim.outputs, trial.honest.outputs) == attack.harmless
+
+
+# Equations that hold in the field and not over the integers
+
+
+def wide_model() -> ExactModel:
+    """A hidden layer whose bound leaves room below p, and whose window does not."""
+    model = small_model()
+    specification = model.specification
+    mlp, *others = specification.mlp
+    wide = replace(
+        mlp,
+        expand=replace(mlp.expand, shift=40, output=1 << 23),
+        project=replace(mlp.project, output=1 << 45),
+        output=1 << 45,
+    )
+    assert mlp.expand.accumulator + (wide.expand.output << 40) < MODULUS
+    tensors = {name: model.tensor(name) for name in specification.tensors}
+    return ExactModel.in_memory(replace(specification, mlp=(wide, *others)), tensors)
+
+
+def wrapped(linear: Any, honest: Any, witness: Witness, model: ExactModel, x: IntArray) -> IntArray:
+    """y·2^s + r is x·W + b and p."""
+    y: IntArray = honest(witness, model, x)
+    at = (2, 0)
+    rest = witness.integers(linear.rest.value)
+    y[at], rest[at] = divmod((int(y[at]) << 40) + int(rest[at]) + MODULUS, 1 << 40)
+    linear.rest.fill(witness, rest)
+    return y
+
+
+def test_no_window_is_so_wide_that_an_equation_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial(MLP, model=wide_model(), lies={"expand": wrapped})
+    with pytest.raises(UnsupportedModel, match="expand could wrap"):
+        trial.verify()
+    monkeypatch.setattr(operations, "require_no_wrap", lambda *_: None)
+    honest = Trial(MLP, model=wide_model()).verify()
+    assert not np.array_equal(trial.verify().outputs, honest.outputs)
