@@ -25,6 +25,7 @@ from tests.backends.sumcheck.plain import (
     times,
 )
 from zkllm.backends.sumcheck import commitment, kernels
+from zkllm.backends.sumcheck.commitment import ROW, VECTOR
 from zkllm.backends.sumcheck.field import MODULUS, Words
 from zkllm.backends.sumcheck.rounds import words
 
@@ -239,21 +240,29 @@ def test_mixing_children_changes_the_first_numerators_alone(count: int) -> None:
 # The commitment
 
 
-@pytest.mark.parametrize("log_columns", range(7))
-def test_an_encoded_row_is_its_polynomial_at_all_roots_of_unity(log_columns: int) -> None:
+BLOWUPS = [VECTOR.blowup, ROW.blowup]
+
+
+@pytest.mark.parametrize("blowup", BLOWUPS)
+@pytest.mark.parametrize("log_columns", range(6))
+def test_an_encoded_row_is_its_polynomial_at_all_roots_of_unity(
+    log_columns: int, blowup: int
+) -> None:
     source = Source(log_columns)
     rows = [source.values(1 << log_columns), [LARGEST] * (1 << log_columns)]
-    encoded = kernels.encode(array(rows), 4)
-    assert [ints(row) for row in encoded] == [evaluated(row, 4 << log_columns) for row in rows]
+    encoded = kernels.encode(array(rows), blowup)
+    length = blowup << log_columns
+    assert [ints(row) for row in encoded] == [evaluated(row, length) for row in rows]
 
 
 @pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("blowup", BLOWUPS)
 @pytest.mark.parametrize("log_columns", range(11))
-def test_rows_are_encoded_as_the_verifier_does(log_columns: int) -> None:
+def test_rows_are_encoded_as_the_verifier_does(log_columns: int, blowup: int) -> None:
     source = Source(log_columns)
     matrix = array(source.values(5 << log_columns)).reshape(5, -1)
-    expected = commitment.transform(matrix, log_columns + 2)
-    assert np.array_equal(kernels.encode(matrix, 4), expected)
+    expected = commitment.transform(matrix, log_columns + blowup.bit_length() - 1)
+    assert np.array_equal(kernels.encode(matrix, blowup), expected)
 
 
 @pytest.mark.usefixtures("threads")
