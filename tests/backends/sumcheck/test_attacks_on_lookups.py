@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tests.backends.sumcheck.forging import LyingProver, Tolerant, deaf_to, refused, small_model
+from tests.backends.sumcheck.forging import (
+    LyingProver,
+    Tolerant,
+    Trial,
+    claims,
+    deaf_to,
+    refused,
+    small_model,
+)
+from zkllm.backends.sumcheck import protocol
 from zkllm.backends.sumcheck.field import ONE, ZERO, Ext
 from zkllm.backends.sumcheck.party import Party
 from zkllm.backends.sumcheck.plan import Lookup, Plan
 from zkllm.backends.sumcheck.protocol import Context, check_proof, run_protocol
+from zkllm.backends.sumcheck.prover import CommittedVector
 from zkllm.backends.sumcheck.units import Circuit
+from zkllm.backends.sumcheck.verifier import Verifier
 from zkllm.backends.sumcheck.witness import Witness
 
 CONTEXT = Context((), None)
@@ -205,3 +217,45 @@ def test_another_cell_is_looked_up_than_was_committed_to(monkeypatch: pytest.Mon
     }
     proof = prove(circuit, witness, inside)
     refused_but_for("lookups: fingerprints", circuit, proof, monkeypatch)
+
+
+# Every place where a unit looks something up
+
+
+def sites(unit: str) -> list[Lookup]:
+    return Trial(unit).circuit(claims()[unit]).plan.lookups
+
+
+def spoil(site: Lookup, prover: LyingProver, _: Circuit) -> None:
+    """The key of the first cell, which no mask hides, is -1."""
+    ((column, factor),) = site.key.terms.items()
+    values = prover.witness.columns[column].copy()
+    values.flat[0] = (-1 - site.key.constant) * factor
+    prover.witness.columns[column] = values
+    prover.witness.count_lookups()
+    prover.committed = CommittedVector(prover.witness.committed(), prover.plan.layout())
+
+
+def forget(site: Lookup, circuit: Circuit) -> None:
+    circuit.plan.lookups.remove(site)
+
+
+@pytest.mark.parametrize(
+    ("unit", "site"),
+    [(unit, site) for unit in ("attention[1]", "mlp[0]", "head") for site in sites(unit)],
+    ids=lambda value: value if isinstance(value, str) else "".join(value.key.terms),
+)
+def test_every_site_is_looked_up(unit: str, site: Lookup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verifier hears of lookups alone, and of all of them."""
+
+    class Hearing(Verifier):
+        def require(self, label: str, holds: Callable[[], bool]) -> None:
+            if label.startswith("lookups"):
+                super().require(label, holds)
+
+    monkeypatch.setattr(protocol, "Verifier", Hearing)
+    trial = Trial(unit, instruct=functools.partial(spoil, site))
+    with refused("lookups: sum"):
+        trial.verify()
+    trial.weaken.append(functools.partial(forget, site))
+    trial.verify()
