@@ -1,6 +1,7 @@
 import hashlib
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 
 import numba
@@ -302,6 +303,23 @@ def test_pieces_cover_the_work_in_order(count: int) -> None:
     pieces = kernels._in_pieces(count, 4, lambda start, stop: range(start, stop))
     assert [i for piece in pieces for i in piece] == list(range(count))
     assert len(pieces) == 1 or all(len(piece) >= 4 for piece in pieces)
+
+
+def test_pieces_that_are_done_out_of_turn_are_put_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 2)
+    another = threading.Event()
+
+    def work(start: int, stop: int) -> range:
+        if start:
+            another.set()
+        else:
+            assert another.wait(60)
+        return range(start, stop)
+
+    pieces = kernels._in_pieces(100, 1, work)
+    assert [i for piece in pieces for i in piece] == list(range(100))
 
 
 @pytest.mark.usefixtures("threads")
