@@ -211,6 +211,12 @@ class LyingProver(Prover):
         self.told: dict[str, list[Ext]] = {}
         self.counted = witness
 
+    def commit_to(self, columns: Mapping[str, IntArray]) -> None:
+        """Commit anew, to other `columns` and to what can be counted of them."""
+        self.witness.columns |= columns
+        self.witness.count_lookups()
+        self.committed = CommittedVector(self.witness.committed(), self.plan.layout())
+
     def integers(self, combination: Combination) -> IntArray:
         for known, values in self.seen:
             if known == combination:

@@ -37,7 +37,7 @@ from zkllm.backends.sumcheck import operations
 from zkllm.backends.sumcheck.field import MODULUS, ZERO
 from zkllm.backends.sumcheck.plan import Combination
 from zkllm.backends.sumcheck.witness import Witness
-from zkllm.errors import UnsupportedModel
+from zkllm.errors import ProofRejected, UnsupportedModel
 from zkllm.exact import reference
 from zkllm.exact.arithmetic import Attended, Normalised, isqrt, matmul, round_div
 from zkllm.exact.model import ExactModel
@@ -839,6 +839,27 @@ def test_without_its_guard_the_lie_is_believed(
     attack.off(trial, monkeypatch)
     claim = trial.verify()
     assert np.array_equal(claim.outputs, trial.honest.outputs) == attack.harmless
+
+
+def columns(unit: str) -> list[str]:
+    plan = Trial(unit).circuit(claims()[unit]).plan
+    return [name for name in plan.columns if not name.startswith("multiplicity")]
+
+
+@pytest.mark.parametrize(
+    ("unit", "column"),
+    [(unit, column) for unit in (ATTENTION, MLP, HEAD) for column in columns(unit)],
+)
+def test_no_column_is_free(unit: str, column: str) -> None:
+    """The first cell of the last row, which no mask hides, is off by one."""
+
+    def spoil(prover: LyingProver, _: Any) -> None:
+        values = prover.witness.columns[column].copy()
+        values[(*(n - 1 for n in values.shape[:-1]), 0)] += 1
+        prover.commit_to({column: values})
+
+    with pytest.raises(ProofRejected, match="does not hold"):
+        Trial(unit, instruct=spoil).verify()
 
 
 # Equations that hold in the field and not over the integers

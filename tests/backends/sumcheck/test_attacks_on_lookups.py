@@ -24,7 +24,6 @@ from zkllm.backends.sumcheck.field import ONE, ZERO, Ext
 from zkllm.backends.sumcheck.party import Party
 from zkllm.backends.sumcheck.plan import Lookup, Plan
 from zkllm.backends.sumcheck.protocol import Context, check_proof, run_protocol
-from zkllm.backends.sumcheck.prover import CommittedVector
 from zkllm.backends.sumcheck.units import Circuit
 from zkllm.backends.sumcheck.verifier import Verifier
 from zkllm.backends.sumcheck.witness import Witness
@@ -231,9 +230,7 @@ def spoil(site: Lookup, prover: LyingProver, _: Circuit) -> None:
     ((column, factor),) = site.key.terms.items()
     values = prover.witness.columns[column].copy()
     values.flat[0] = (-1 - site.key.constant) * factor
-    prover.witness.columns[column] = values
-    prover.witness.count_lookups()
-    prover.committed = CommittedVector(prover.witness.committed(), prover.plan.layout())
+    prover.commit_to({column: values})
 
 
 def forget(site: Lookup, circuit: Circuit) -> None:

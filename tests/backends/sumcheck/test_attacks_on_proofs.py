@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from tests.backends.sumcheck.forging import Trial, claims, gpt2_sized, small_model
+from tests.backends.sumcheck.forging import STATEMENT, Trial, claims, gpt2_sized, small_model
 from zkllm.backends.base import Claim, Pin
 from zkllm.backends.sumcheck import estimates, protocol
 from zkllm.backends.sumcheck.backend import SumcheckBackend, context_of
-from zkllm.backends.sumcheck.field import MODULUS
+from zkllm.backends.sumcheck.field import MODULUS, Ext
 from zkllm.backends.sumcheck.plan import total
 from zkllm.backends.sumcheck.protocol import Context, check_proof, run_protocol
 from zkllm.backends.sumcheck.transcript import Transcript
-from zkllm.backends.sumcheck.units import Circuit
+from zkllm.backends.sumcheck.units import Circuit, make_circuit
 from zkllm.backends.sumcheck.verifier import Verifier
+from zkllm.bundle import MAX_EVIDENCE
 from zkllm.digests import sha256
 from zkllm.errors import ProofRejected
 from zkllm.exact.model import ExactModel
@@ -193,6 +194,34 @@ def test_all_that_is_read_is_absorbed_before_anything_is_drawn() -> None:
         "weights",
     ]
     assert said[before:] == [(message.label, message.length) for message in case.messages]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_every_challenge_is_of_full_size_and_counts_as_an_error(
+    unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short one could be guessed, one that is not counted could be guessed for nothing."""
+    honest = Transcript.challenges
+    drawn: set[str] = set()
+
+    def challenges(self: Transcript, label: str, count: int) -> list[Ext]:
+        found = honest(self, label, count)
+        assert all(min(r.a, r.b) > 2**40 for r in found)
+        drawn.add(label.removesuffix(": bind"))
+        return found
+
+    monkeypatch.setattr(Transcript, "challenges", challenges)
+    trial = Trial(unit, committed=True)
+    claim, proof = trial.forge()
+    context = trial.context(claim)
+    verifier = Verifier(trial.circuit(claim).plan, small_model(), context.weights_root, proof)
+    run_protocol(verifier, None, None, trial.circuit(claim), context)
+    errors = dict(verifier.errors)
+    assert drawn <= set(errors)
+    opened = ["weights", *["columns"] * bool(verifier.plan.columns)]
+    for label in opened:
+        assert 0 < errors[f"{label}: columns"] < 2**-113
+        assert 0 < errors[f"{label}: rows"] < 2**-110
 
 
 ITEMS = [label for label, _ in proved("head").context.items]
@@ -440,12 +469,26 @@ def test_a_claim_that_no_run_can_make_is_refused_in_one_line(
 
 
 def gpt2_claim(unit: str, positions: int) -> tuple[Circuit, Claim]:
-    circuit = estimates.circuit_of(gpt2_sized(), unit, positions)
-    claim: Claim = getattr(circuit, "claim")  # noqa: B009
-    return circuit, claim
+    """A claim that means nothing, of a unit of GPT-2 small; the head generates all tokens."""
+    specification = gpt2_sized()
+    rows = np.zeros((positions, specification.architecture.width), dtype=np.int64)
+    ids = np.zeros(positions, dtype=np.int64)
+    claim = Claim(
+        unit, ids if unit == "embed" else rows, ids if unit == "head" else rows, STATEMENT
+    )
+    tables = {
+        name: np.zeros(specification.tensors[name].shape, dtype=np.int64)
+        for name in ("table.exp", "table.gelu")
+    }
+    tables["table.exp"][0] = 1 << 16
+    model = ExactModel.in_memory(specification, tables)
+    return make_circuit(model, claim), claim
 
 
-@pytest.mark.parametrize("unit", ["attention[0]", "mlp[0]", "embed"])
+GPT2_UNITS = ("embed", "attention[0]", "mlp[0]", "head")
+
+
+@pytest.mark.parametrize("unit", GPT2_UNITS)
 @pytest.mark.parametrize("length", [0, 100, 100_000])
 def test_a_small_file_cannot_make_a_verifier_of_gpt2_work(unit: str, length: int) -> None:
     """It takes no memory for what a proof only says to have."""
@@ -460,8 +503,10 @@ def test_a_small_file_cannot_make_a_verifier_of_gpt2_work(unit: str, length: int
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("unit", ["embed", "attention[0]", "mlp[0]", "head"])
+@pytest.mark.parametrize("unit", GPT2_UNITS)
 def test_every_unit_of_gpt2_has_100_bits_at_its_full_context(unit: str) -> None:
     circuit, _ = gpt2_claim(unit, 1024)
     for committed in (False, True):
-        assert estimates.rehearse(circuit, committed=committed)[1] > 100
+        length, bits = estimates.rehearse(circuit, committed=committed)
+        assert bits > 100
+        assert length < MAX_EVIDENCE["sumcheck"]
