@@ -181,6 +181,17 @@ IMPOSSIBLE: list[tuple[str, Change, str]] = [
         lambda c: replace(c, inputs=np.zeros(13, np.int64), outputs=np.zeros((13, 32), np.int64)),
         "embed: at most 12 tokens, got 13",
     ),
+    (
+        "embed",
+        lambda c: replace(c, inputs=c.inputs[:, None]),
+        r"embed: expected shape \[3\], got \[3, 1\]",
+    ),
+    (
+        "head",
+        lambda c: replace(c, outputs=c.outputs[:, None]),
+        r"head: expected shape \[2\], got \[2, 1\]",
+    ),
+    ("head", lambda c: replace(c, first_row=-2), "head: expected a row from 0 on, got -2"),
     ("attention[0]", fewer("outputs", slice(2)), r"attention\[0\]: expected shape \[3, 32\]"),
     (
         "attention[0]",
