@@ -33,7 +33,7 @@ from tests.backends.sumcheck.forging import (
 from zkllm.backends.base import Claim
 from zkllm.backends.sumcheck import attention as attention_module
 from zkllm.backends.sumcheck import head as head_module
-from zkllm.backends.sumcheck import operations
+from zkllm.backends.sumcheck import operations, units
 from zkllm.backends.sumcheck.field import MODULUS, ZERO
 from zkllm.backends.sumcheck.plan import Combination
 from zkllm.backends.sumcheck.witness import Witness
@@ -839,6 +839,38 @@ def test_without_its_guard_the_lie_is_believed(
     attack.off(trial, monkeypatch)
     claim = trial.verify()
     assert np.array_equal(claim.outputs, trial.honest.outputs) == attack.harmless
+
+
+# Remainders of several limbs: their complement is a number of its own
+
+
+def beside_its_complement(norm: Any, honest: Any, witness: Witness, x: IntArray) -> Any:
+    """A remainder above the divisor, whose complement is 0 and not negative."""
+    output = moved_centre(-1, remainder="goes")(norm, honest, witness, x)
+    complement = witness.integers(norm.rest.complement.value)
+    assert complement.min() < 0
+    witness.store_number(norm.rest.complement, np.maximum(complement, 0))
+    return output
+
+
+COMPLEMENTED = {
+    "a remainder above the divisor beside a complement": equation(
+        MLP, "norm: centred remainder: below the divisor", lies={"norm": beside_its_complement}
+    ),
+    "a remainder above the divisor with its complement": Attack(
+        MLP,
+        without_lookup("norm: centred remainder complement"),
+        lies={"norm": moved_centre(-1, remainder="goes")},
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", COMPLEMENTED.values(), ids=COMPLEMENTED)
+def test_a_lie_in_small_limbs(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "MIN_LIMB", 2)
+    monkeypatch.setattr(units, "MAX_LIMB", 2)
+    test_a_lie_is_refused(attack)
+    test_without_its_guard_the_lie_is_believed(attack, monkeypatch)
 
 
 def columns(unit: str) -> list[str]:

@@ -18,7 +18,7 @@ from tests.backends.sumcheck.forging import (
     refused,
 )
 from zkllm.backends.sumcheck import commitment, protocol
-from zkllm.backends.sumcheck.commitment import ROW, VECTOR, MerkleTree, Shape
+from zkllm.backends.sumcheck.commitment import HASH, ROW, VECTOR, MerkleTree, Shape
 from zkllm.backends.sumcheck.field import MODULUS, Ext, Words
 from zkllm.backends.sumcheck.opening import batch_weight, row_weight
 from zkllm.backends.sumcheck.party import Ledger, Opening
@@ -100,6 +100,36 @@ def test_claims_about_another_vector_than_the_committed_one(
     with refused(label):
         trial.verify()
     deaf_to(label)(trial, monkeypatch)
+    trial.verify()
+
+
+class OtherTree(Mixed):
+    """The root is one vector's, the opened columns are another's, and so may the cap be."""
+
+    def __init__(self, honest: CommittedVector, *, own_cap: bool) -> None:
+        super().__init__(noise(honest), honest, honest, honest)
+        self.own_cap = own_cap
+
+    def opened_columns(self, indices: Sequence[int]) -> bytes:
+        opened = self.combined.matrix.opened_columns(indices)
+        if self.own_cap:
+            return opened
+        size = HASH << self.committed.shape.log_cap
+        return super().opened_columns(indices)[:size] + opened[size:]
+
+
+@pytest.mark.parametrize("own_cap", [True, False])
+def test_columns_that_the_root_does_not_have(
+    own_cap: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def commit(prover: LyingProver, _: Circuit) -> OtherTree:
+        assert prover.committed is not None
+        return OtherTree(prover.committed, own_cap=own_cap)
+
+    trial = Trial(UNIT, commit=commit)
+    with refused("columns: paths"):
+        trial.verify()
+    deaf_to("columns: paths")(trial, monkeypatch)
     trial.verify()
 
 
