@@ -34,6 +34,9 @@ lint: $(VENV)/.ready-dev
 
 bench: $(VENV)/.ready-dev
 	$(BIN)/python -m benchmarks.demo
+	$(BIN)/python -m benchmarks.sumcheck demo
+	$(BIN)/python -m benchmarks.sumcheck block
+	$(BIN)/python -m benchmarks.sumcheck beside
 
 golden: $(VENV)/.ready-dev
 	$(BIN)/python -m tests.golden.make

@@ -8,22 +8,17 @@ Seconds are wall-clock; memory is the peak of the process that did the work.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import resource
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.measuring import machine, python, timed
 from zkllm.backends import get_backend
 from zkllm.backends.base import Claim
 from zkllm.backends.ezkl.srs import development_srs
@@ -36,15 +31,7 @@ from zkllm.output import bytes_text
 from zkllm.running import run
 from zkllm.verifying import claims
 
-T = TypeVar("T")
 console = Console(highlight=False)
-
-
-def timed(call: Callable[[], T]) -> tuple[float, T]:
-    """Seconds and result of `call`."""
-    start = time.perf_counter()
-    result = call()
-    return time.perf_counter() - start, result
 
 
 def prove_unit(model: ExactModel, claim: Claim, keys: Path) -> dict[str, Any]:
@@ -68,17 +55,7 @@ def prove_unit(model: ExactModel, claim: Claim, keys: Path) -> dict[str, Any]:
 
 def plain_unit(block: int) -> dict[str, Any]:
     """The same unit as ezkl quantises it itself, in a process of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.plain_ezkl",
-        str(bundled("demo")),
-        str(block),
-        str(TOKENS),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return python("benchmarks.plain_ezkl", bundled("demo"), block, TOKENS)
 
 
 def show(units: dict[str, dict[str, Any]], plain: dict[str, Any] | None) -> None:
@@ -122,10 +99,7 @@ def show(units: dict[str, dict[str, Any]], plain: dict[str, Any] | None) -> None
 
 def main() -> None:
     """Measure and print."""
-    console.print(
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
-        f"T = {TOKENS}; Freivalds' check off everywhere"
-    )
+    console.print(f"{machine()}; T = {TOKENS}; Freivalds' check off everywhere")
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         seconds, _ = timed(lambda: export("demo", work / "model"))

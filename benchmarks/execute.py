@@ -19,12 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.plain_ezkl import gpt2_module
-from benchmarks.synthetic import GPT2_SMALL, trained_statistics
-from zkllm.checkpoints import Checkpoint, Config
-from zkllm.digests import sha256
-from zkllm.exact.graph import compile_units
-from zkllm.exact.model import save
-from zkllm.exact.quantise import PRECISIONS, build
+from benchmarks.synthetic import GPT2_SMALL, exact_model
 from zkllm.executing import Executor
 
 THREADS = 2
@@ -46,16 +41,7 @@ def milliseconds(call: Callable[[], Any]) -> float:
 
 def exact_block(folder: Path) -> Executor:
     """The block as a compiled exact model."""
-    weights = {
-        name.removeprefix("transformer."): value.astype(np.float64)
-        for name, value in trained_statistics(CONFIG, 0).items()
-    }
-    weights["lm_head.weight"] = weights["wte.weight"]
-    checkpoint = Checkpoint(Config.from_json(CONFIG), weights, None, sha256(b"benchmark"))
-    specification, tensors = build(checkpoint, PRECISIONS["wide"], (0, 1))
-    model = save(specification, tensors, None, folder)
-    compile_units(model, folder)
-    return Executor(model, "cpu", threads=THREADS)
+    return Executor(exact_model(CONFIG, folder, blocks=(0, 1)), "cpu", threads=THREADS)
 
 
 def float_block(folder: Path, tokens: int) -> Callable[[], Any]:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from zkllm.checkpoints import Checkpoint, Config
+from zkllm.digests import sha256
+from zkllm.exact.graph import compile_units
+from zkllm.exact.model import ExactModel, save
+from zkllm.exact.quantise import PRECISIONS, build
 
 Weights = dict[str, npt.NDArray[np.float32]]
 
@@ -64,3 +72,31 @@ def trained_statistics(config: dict[str, Any], seed: int) -> Weights:
         layers["mlp.c_proj.weight"][:, list(OUTLIERS)] *= 10
         weights |= {f"h.{block}.{name}": value for name, value in layers.items()}
     return {f"transformer.{name}": value.astype(np.float32) for name, value in weights.items()}
+
+
+def word_tokenizer(words: int) -> bytes:
+    """tokenizer.json in which token i is spelled `wi`."""
+    tokenizer = Tokenizer(models.WordLevel({f"w{i}": i for i in range(words)}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return str(tokenizer.to_str()).encode()
+
+
+def exact_model(
+    config: dict[str, Any],
+    folder: Path,
+    *,
+    blocks: tuple[int, int] | None = None,
+    preset: str = "wide",
+) -> ExactModel:
+    """An exact model with random weights, compiled in `folder`; nothing measures its fidelity."""
+    weights = {
+        name.removeprefix("transformer."): value.astype(np.float64)
+        for name, value in trained_statistics(config, 0).items()
+    }
+    weights["lm_head.weight"] = weights["wte.weight"]
+    tokenizer = word_tokenizer(config["vocab_size"]) if blocks is None else None
+    checkpoint = Checkpoint(Config.from_json(config), weights, tokenizer, sha256(b"benchmark"))
+    specification, tensors = build(checkpoint, PRECISIONS[preset], blocks)
+    model = save(specification, tensors, tokenizer, folder)
+    compile_units(model, folder)
+    return model
