@@ -47,45 +47,50 @@ GENERATED = 2
 """The head proves the tokens after the last `GENERATED` of `IDS`."""
 
 
-def checkpoint(seed: int) -> Checkpoint:
-    """A network in which no dimension is a power of two but the number of blocks."""
-    config = Config(6, 2, 11, 2, 13, 7, "gelu_new", Fraction(1, 100_000), True, (12,))
-    random = np.random.default_rng(seed)
+SIZES = Config(6, 2, 11, 2, 13, 7, "gelu_new", Fraction(1, 100_000), True, (12,))
+"""A network in which no dimension is a power of two but the numbers of heads and blocks."""
+ONES = Config(1, 1, 1, 1, 1, 1, "gelu_new", Fraction(1, 100_000), True, ())
+"""A network whose tensors have no variable."""
 
-    def normal(spread: float, *shape: int) -> Any:
-        return random.normal(0, spread, shape)
+
+def checkpoint(seed: int, config: Config) -> Checkpoint:
+    random = np.random.default_rng(seed)
+    d, inner = config.width, config.inner
+
+    def normal(spread: float, *shape: int, mean: float = 0) -> Any:
+        return random.normal(mean, spread, shape)
 
     tensors = {
-        "wte.weight": normal(1, 13, 6),
-        "wpe.weight": normal(0.5, 7, 6),
-        "ln_f.weight": 1 + normal(0.2, 6),
-        "ln_f.bias": normal(0.1, 6),
-        "lm_head.weight": normal(1, 13, 6),
+        "wte.weight": normal(1, config.vocabulary, d),
+        "wpe.weight": normal(0.5, config.context, d),
+        "ln_f.weight": normal(0.2, d, mean=1),
+        "ln_f.bias": normal(0.1, d),
+        "lm_head.weight": normal(1, config.vocabulary, d),
     }
     for i in range(config.blocks):
         tensors |= {
-            f"h.{i}.ln_1.weight": 1 + normal(0.2, 6),
-            f"h.{i}.ln_1.bias": normal(0.1, 6),
-            f"h.{i}.attn.c_attn.weight": normal(0.7, 6, 18),
-            f"h.{i}.attn.c_attn.bias": normal(0.2, 18),
-            f"h.{i}.attn.c_proj.weight": normal(0.5, 6, 6),
-            f"h.{i}.attn.c_proj.bias": normal(0.2, 6),
-            f"h.{i}.ln_2.weight": 1 + normal(0.2, 6),
-            f"h.{i}.ln_2.bias": normal(0.1, 6),
-            f"h.{i}.mlp.c_fc.weight": normal(0.8, 6, 11),
-            f"h.{i}.mlp.c_fc.bias": normal(0.1, 11),
-            f"h.{i}.mlp.c_proj.weight": normal(0.5, 11, 6),
-            f"h.{i}.mlp.c_proj.bias": normal(0.1, 6),
+            f"h.{i}.ln_1.weight": normal(0.2, d, mean=1),
+            f"h.{i}.ln_1.bias": normal(0.1, d),
+            f"h.{i}.attn.c_attn.weight": normal(0.7, d, 3 * d),
+            f"h.{i}.attn.c_attn.bias": normal(0.2, 3 * d),
+            f"h.{i}.attn.c_proj.weight": normal(0.5, d, d),
+            f"h.{i}.attn.c_proj.bias": normal(0.2, d),
+            f"h.{i}.ln_2.weight": normal(0.2, d, mean=1),
+            f"h.{i}.ln_2.bias": normal(0.1, d),
+            f"h.{i}.mlp.c_fc.weight": normal(0.8, d, inner),
+            f"h.{i}.mlp.c_fc.bias": normal(0.1, inner),
+            f"h.{i}.mlp.c_proj.weight": normal(0.5, inner, d),
+            f"h.{i}.mlp.c_proj.bias": normal(0.1, d),
         }
     # Two tokens of equal logits.
-    tensors["lm_head.weight"][9] = tensors["lm_head.weight"][4]
+    tensors["lm_head.weight"][9:10] = tensors["lm_head.weight"][4:5]
     return Checkpoint(config, tensors, b"{}", sha256(b"seed %d" % seed))
 
 
 @functools.cache
-def small_model(seed: int = 0) -> ExactModel:
+def small_model(seed: int = 0, config: Config = SIZES) -> ExactModel:
     """An exact model of width 6; another seed makes one of the same shapes."""
-    return ExactModel.in_memory(*build(checkpoint(seed), PRECISION))
+    return ExactModel.in_memory(*build(checkpoint(seed, config), PRECISION))
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.backends.sumcheck.forging import (
+    IDS,
     Instruct,
     Lie,
     LyingProver,
@@ -37,7 +38,7 @@ from zkllm.backends.sumcheck import operations, units
 from zkllm.backends.sumcheck.field import MODULUS, ZERO
 from zkllm.backends.sumcheck.plan import Combination
 from zkllm.backends.sumcheck.witness import Witness
-from zkllm.errors import ProofRejected, UnsupportedModel
+from zkllm.errors import ConstraintViolation, ProofRejected, UnsupportedModel
 from zkllm.exact import reference
 from zkllm.exact.arithmetic import Attended, Normalised, isqrt, matmul, round_div
 from zkllm.exact.model import ExactModel
@@ -930,3 +931,30 @@ def test_no_window_is_so_wide_that_an_equation_wraps(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(operations, "require_no_wrap", lambda *_: None)
     honest = Trial(MLP, model=wide_model()).verify()
     assert not np.array_equal(trial.verify().outputs, honest.outputs)
+
+
+FAR = np.zeros((len(IDS), 6), dtype=np.int64)
+FAR[1, :2] = (MODULUS - 1) // 6, -((MODULUS - 1) // 6)
+"""Six times that is 1 less and 1 more than a multiple of p, and in sum it is nothing."""
+
+
+def as_if_near(norm: Any, honest: Any, witness: Witness, x: IntArray) -> IntArray:
+    """Rows so far away that d·x wraps are normalised as those that they equal modulo p."""
+    output: IntArray = honest(witness, x - FAR)
+    rest = witness.integers(norm.rest.value)
+    rest[1, :2] += -1, 1
+    norm.rest.fill(witness, rest)
+    return output
+
+
+def test_no_boundary_is_so_large_that_an_equation_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`verify` has refused it before; no equation rests on that."""
+
+    def moved(claim: Claim) -> Claim:
+        return replace(claim, inputs=claim.inputs + FAR, outputs=claim.outputs + FAR)
+
+    trial = Trial(MLP, change=moved, lies={"norm": as_if_near})
+    with pytest.raises(ConstraintViolation, match="input: expected at most"):
+        trial.verify()
+    monkeypatch.setattr(units, "check_ranges", lambda *_: None)
+    assert np.abs(trial.verify().inputs).max() > 1 << 60

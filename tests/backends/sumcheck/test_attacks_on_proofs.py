@@ -12,7 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from tests.backends.sumcheck.forging import STATEMENT, Trial, claims, gpt2_sized, small_model
+from tests.backends.sumcheck.forging import (
+    ONES,
+    STATEMENT,
+    Trial,
+    claims,
+    gpt2_sized,
+    small_model,
+)
 from zkllm.backends.base import Claim, Pin
 from zkllm.backends.sumcheck import estimates, protocol
 from zkllm.backends.sumcheck.backend import SumcheckBackend, context_of
@@ -25,6 +32,7 @@ from zkllm.backends.sumcheck.verifier import Verifier
 from zkllm.bundle import MAX_EVIDENCE
 from zkllm.digests import sha256
 from zkllm.errors import ProofRejected
+from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
 
 UNITS = ("embed", "attention[1]", "mlp[0]", "head")
@@ -395,6 +403,20 @@ def test_held_and_committed_weights_are_not_confused(unit: str) -> None:
         check_proof(held.circuit(claim), proof, held.context(claim))
 
 
+@pytest.mark.parametrize("unit", ["embed", "attention[0]", "mlp[0]"])
+def test_nothing_is_believed_where_no_tensor_has_a_variable(unit: str) -> None:
+    model = small_model(config=ONES)
+    ids = np.array([0])
+    rows = [ids, *reference.forward(model, ids)]
+    index = ("embed", "attention[0]", "mlp[0]").index(unit)
+    claim = Claim(unit, rows[index], rows[index + 1], STATEMENT)
+    proof = SumcheckBackend().prove(model, claim, None)
+    verify(claim, proof, model)
+    for by in (1, -1):
+        with pytest.raises(ProofRejected):
+            verify(replace(claim, outputs=claim.outputs + by), proof, model)
+
+
 # Claims that no run can make
 
 
@@ -412,6 +434,14 @@ def wide_output(claim: Claim) -> Claim:
 
 def none_at_all(claim: Claim) -> Claim:
     return replace(claim, inputs=claim.inputs[:0], outputs=claim.outputs[:0])
+
+
+def nested(claim: Claim) -> Claim:
+    return replace(claim, inputs=claim.inputs[:, None])
+
+
+def nested_ids(claim: Claim) -> Claim:
+    return replace(claim, outputs=claim.outputs[:, None])
 
 
 def large(claim: Claim) -> Claim:
@@ -440,22 +470,17 @@ def from_row(row: int) -> Callable[[Claim], Claim]:
 
 
 IMPOSSIBLE = {
-    "embed": [flat, wide_output, none_at_all, large, smallest, many, large_input],
+    "embed": [nested, wide_output, none_at_all, large, smallest, many, large_input],
     "attention[1]": [flat, wide, wide_output, none_at_all, large, smallest, large_input],
     "mlp[0]": [flat, wide, wide_output, none_at_all, large, smallest, large_input],
-    "head": [flat, wide, none_at_all, large, smallest, large_input]
+    "head": [flat, wide, nested_ids, none_at_all, large, smallest, large_input]
     + [from_row(row) for row in (-2, -5, 4, 2**63, 2**64)],
 }
 
 
 @pytest.mark.parametrize(
     ("unit", "change"),
-    [
-        (unit, change)
-        for unit, changes in IMPOSSIBLE.items()
-        for change in changes
-        if (unit, change) != ("embed", flat)
-    ],
+    [(unit, change) for unit, changes in IMPOSSIBLE.items() for change in changes],
 )
 def test_a_claim_that_no_run_can_make_is_refused_in_one_line(
     unit: str, change: Callable[[Claim], Claim]
@@ -463,6 +488,17 @@ def test_a_claim_that_no_run_can_make_is_refused_in_one_line(
     with pytest.raises(ProofRejected) as caught:
         verify(change(claims()[unit]), proved(unit).proof)
     assert "\n" not in caught.value.message
+
+
+def test_a_position_beyond_the_context_has_no_row_of_zeros() -> None:
+    """That is what is read where a weight ends."""
+    model, ids = small_model(), np.arange(8)
+    embed = model.specification.embed
+    assert embed is not None
+    places = np.pad(model.tensor(embed.positions), ((0, 1), (0, 0)))
+    claim = Claim("embed", ids, model.tensor(embed.tokens)[ids] + places, STATEMENT)
+    with pytest.raises(ProofRejected, match="at most 7 tokens, got 8"):
+        verify(claim, b"")
 
 
 # Bombs

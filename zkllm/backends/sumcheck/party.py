@@ -334,8 +334,8 @@ class Party(ABC):
         return shapes.unflatten(tuple(bound), dims), total
 
     def soundness_bits(self) -> float:
-        """-log2 of the sum of all errors."""
-        return -math.log2(sum(error for _, error in self.errors))
+        """-log2 of the sum of all errors; where there is none, as if one challenge had one."""
+        return -math.log2(max(sum(error for _, error in self.errors), 1 / SIZE))
 
 
 def interpolate(values: Sequence[Ext], x: Ext) -> Ext:
