@@ -66,10 +66,11 @@ def policy_for(
     Without `backends`, it demands the backend whose keys are in `keys`, and `replay` elsewhere.
     ezkl proves units whose keys are in `keys`; sumcheck proves every unit, under the commitment to
     its weights that is in `keys`, or under the weights themselves where there is none. Every digest
-    is recomputed from the bytes that are there; weights and tokenizer are checked, and the bounds
-    of the specification are proven from the weights again. Raises `InputError` if `keys` holds no
-    key of this model, or not those that `backends` ask for, and `UntrustedMaterial` for a bound
-    that the weights do not prove.
+    is recomputed from the bytes that are there, and every commitment from the weights; weights and
+    tokenizer are checked, and the bounds of the specification are proven from the weights again.
+    Raises `InputError` if `keys` holds no key of this model, or not those that `backends` ask for,
+    `DigestMismatch` for a commitment to other weights, and `UntrustedMaterial` for a bound that
+    the weights do not prove.
     """
     if isinstance(model, Path):
         model = ExactModel.from_folder(model)
@@ -79,7 +80,8 @@ def policy_for(
     pins: dict[str, dict[str, Digest]] = {}
     for unit in model.specification.units():
         units[unit] = _backend_for(model.specification, unit, keys, backends)
-        pin = get_backend(units[unit]).pin(model, unit, keys)
+        # A folder of keys may come from the prover: the root of other weights would pin those.
+        pin = get_backend(units[unit]).pin(model, unit, keys, recompute=True)
         model.forget()
         if pin.digests:
             pins[unit] = dict(pin.digests)

@@ -101,10 +101,14 @@ class Backend(Protocol):
         """Make the keys of `unit` for runs of `tokens` positions in the folder `keys`."""
         ...
 
-    def pin(self, model: ExactModel, unit: str, keys: Path | None) -> Pin:
+    def pin(
+        self, model: ExactModel, unit: str, keys: Path | None, *, recompute: bool = False
+    ) -> Pin:
         """The digests that a policy pins of keys that are there, recomputed from their bytes.
 
-        Raises `InputError` if the keys of `unit` are not in `keys`.
+        With `recompute`, keys that follow from the model alone are made again and compared:
+        whoever made those that are there may have made them of another model. Raises `InputError`
+        if the keys of `unit` are not in `keys`, `DigestMismatch` if they are not the model's.
         """
         ...
 

@@ -39,7 +39,9 @@ class ReplayBackend:
     ) -> Pin:
         return Pin({})
 
-    def pin(self, model: ExactModel, unit: str, keys: Path | None) -> Pin:
+    def pin(
+        self, model: ExactModel, unit: str, keys: Path | None, *, recompute: bool = False
+    ) -> Pin:
         return Pin({})
 
     def prove(
