@@ -599,6 +599,14 @@ SETTINGS: dict[str, tuple[Edit, str]] = {
         lambda settings: settings.pop("module_sizes"),
         "settings: not those of ezkl 23.0.5: KeyError: 'module_sizes'",
     ),
+    "an empty list": (
+        put("module_sizes", "poseidon", value=[]),
+        "settings: not those of ezkl 23.0.5: IndexError: list index out of range",
+    ),
+    "infinity": (
+        put("run_args", "lookup_range", value=[-1, float("inf")]),
+        "settings: not those of ezkl 23.0.5: OverflowError: cannot convert float infinity",
+    ),
 }
 
 

@@ -30,7 +30,7 @@ from zkllm.backends.ezkl import backend as backends
 from zkllm.backends.ezkl import lowering, proofs, recipe, srs
 from zkllm.backends.ezkl.backend import VERIFYING, EzklBackend
 from zkllm.backends.ezkl.equations import Circuit, Expression
-from zkllm.digests import Digest, sha256
+from zkllm.digests import Digest, canonical_json, sha256
 from zkllm.errors import (
     BackendError,
     ConstraintViolation,
@@ -243,15 +243,15 @@ def test_proving_with_keys_for_something_else(
     model: ExactModel, keys: Path, name: str, value: object
 ) -> None:
     about = {"model": model.digest, "unit": UNIT, "tokens": TOKENS} | {name: value}
-    (keys / FOLDER / "about.json").write_text(json.dumps(about))
+    (keys / FOLDER / "about.json").write_bytes(canonical_json(about))
     with pytest.raises(InputError, match=f"{name}: the keys are for"):
         BACKEND.prove(model, claim_of(model), keys)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 20_000, '{"tokens":8.0}'])
 def test_proving_with_keys_for_nobody_knows_what(model: ExactModel, keys: Path, text: str) -> None:
     (keys / FOLDER / "about.json").write_text(text)
-    with pytest.raises(InputError, match=r"about\.json: (not JSON|expected the model)"):
+    with pytest.raises(InputError, match=r"about\.json( is n|: expected the model)"):
         BACKEND.prove(model, claim_of(model), keys)
 
 

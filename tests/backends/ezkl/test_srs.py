@@ -66,6 +66,16 @@ def test_import(public: Path, tmp_path: Path) -> None:
     assert srs.find_matching(copy.parent, 4, srs.reduce(public)) == copy
 
 
+def test_a_file_with_the_name_of_a_public_one(public: Path, tmp_path: Path) -> None:
+    """A folder of keys may come from the prover, and the name is no proof."""
+    data = bytearray(public.read_bytes())
+    data[4 + 64 * 20 : 4 + 64 * 22] = data[4 + 64 * 21 : 4 + 64 * 22] * 2
+    (tmp_path / "kzg4.srs").write_bytes(data)
+    assert srs.reduce(tmp_path / "kzg4.srs") == srs.reduce(public)
+    with pytest.raises(UntrustedMaterial, match=r"kzg4\.srs: expected the public SRS of k = 4"):
+        srs.find_public(tmp_path, 4)
+
+
 def test_import_of_a_development_srs(made: Path, tmp_path: Path) -> None:
     with pytest.raises(UntrustedMaterial, match="expected the public SRS of k = 4, got sha256:"):
         srs.import_srs(made, tmp_path)

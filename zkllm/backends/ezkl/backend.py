@@ -25,7 +25,7 @@ from zkllm.backends.ezkl.equations import Circuit
 from zkllm.backends.ezkl.process import call
 from zkllm.backends.ezkl.recipe import Recipe
 from zkllm.bundle import BackendName
-from zkllm.digests import Digest, canonical_json, sha256
+from zkllm.digests import Digest, canonical_json, parse_canonical_json, sha256
 from zkllm.errors import (
     BackendError,
     DigestMismatch,
@@ -105,7 +105,10 @@ class EzklBackend:
             made.rename(folder)
         return self.pin(model, unit, keys)
 
-    def pin(self, model: ExactModel, unit: str, keys: Path | None) -> Pin:
+    def pin(
+        self, model: ExactModel, unit: str, keys: Path | None, *, recompute: bool = False
+    ) -> Pin:
+        # These keys follow from an SRS too, which no verifier has whole: `recompute` asks in vain.
         files = _read_verifying(unit, keys)
         return Pin({name: sha256(data) for name, data in files.items()})
 
@@ -395,10 +398,7 @@ def _read_verifying(unit: str, keys: Path | None) -> dict[str, bytes]:
 
 def _read_about(folder: Path) -> dict[str, Any]:
     """What the keys in `folder` are for; raises `InputError` if it does not say."""
-    try:
-        about = json.loads(read_limited(folder / _ABOUT, _MAX_ABOUT))
-    except ValueError as err:
-        raise InputError(f"{folder / _ABOUT}: not JSON") from err
+    about = parse_canonical_json(read_limited(folder / _ABOUT, _MAX_ABOUT), str(folder / _ABOUT))
     if not isinstance(about, dict) or not {"model", "unit", "tokens"} <= set(about):
         raise InputError(f"{folder / _ABOUT}: expected the model, the unit and the tokens")
     return about
@@ -410,7 +410,7 @@ def _check_about(folder: Path, model: ExactModel, unit: str, tokens: int) -> Non
     for name, expected in (("model", model.digest), ("unit", unit), ("tokens", tokens)):
         if about[name] != expected:
             raise InputError(
-                f"{folder}: {name}: the keys are for {about[name]}, the run has {expected}",
+                f"{folder}: {name}: the keys are for {about[name]!s:.80}, the run has {expected}",
                 hint="make keys that fit with: zkllm setup",
             )
 

@@ -83,11 +83,7 @@ def import_srs(file: Path, folder: Path) -> Path:
         raise InputError(f"{file}: expected an SRS file, found none")
     digest = sha256_file(file)
     logrows = _read_logrows(file)
-    if digest.removeprefix("sha256:") != PUBLIC_SHA256.get(logrows):
-        raise UntrustedMaterial(
-            f"{file}: expected the public SRS of k = {logrows}, got {digest}",
-            hint="only files of the perpetual powers of tau ceremony can be imported",
-        )
+    _require_public(file, logrows, digest)
     if not is_public(sha256(reduce(file))):
         raise BackendError(f"{file}: its reduced form is not the one of the ceremony")
     target = folder / f"kzg{logrows}.srs"
@@ -102,9 +98,25 @@ def import_srs(file: Path, folder: Path) -> Path:
 
 
 def find_public(folder: Path, logrows: int) -> Path | None:
-    """The smallest imported SRS in `folder` that serves circuits of 2^logrows rows."""
-    paths = (folder / f"kzg{k}.srs" for k in range(logrows, _MAX_LOGROWS + 1))
-    return next((path for path in paths if path.is_file()), None)
+    """The smallest imported SRS in `folder` that serves circuits of 2^logrows rows.
+
+    Raises `UntrustedMaterial` if it is not the one of the ceremony: under an SRS in which a point
+    was exchanged, even the own circuit's key may commit to another circuit.
+    """
+    for k in range(logrows, _MAX_LOGROWS + 1):
+        path = folder / f"kzg{k}.srs"
+        if path.is_file():
+            _require_public(path, k, sha256_file(path))
+            return path
+    return None
+
+
+def _require_public(file: Path, logrows: int, digest: Digest) -> None:
+    if digest.removeprefix("sha256:") != PUBLIC_SHA256.get(logrows):
+        raise UntrustedMaterial(
+            f"{file}: expected the public SRS of k = {logrows}, got {digest}",
+            hint="only files of the perpetual powers of tau ceremony are public",
+        )
 
 
 def development_srs(folder: Path, logrows: int, progress: Progress = silent) -> Path:

@@ -59,7 +59,14 @@ def read_settings(data: bytes) -> Settings:
     """Parse settings; raises `InputError` if a field is missing or of another type."""
     try:
         return _parse(json.loads(data))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as err:
         reason = f"{type(err).__name__}: {err}"[:120]
         raise InputError(f"settings: not those of ezkl {VERSION}: {reason}") from err
 
