@@ -218,15 +218,25 @@ def test_magnitudes_hold(bound: int) -> None:
 # Constants
 
 
-def test_large_constants_are_added_in_parts() -> None:
+@pytest.mark.parametrize("factor", [1, (1 << 40) + 1, (1 << 80) + (1 << 31) + 1])
+def test_large_constants_are_added_in_parts(factor: int) -> None:
     circuit = Circuit(WINDOW, 1)
     x = circuit.public_input("x", (2,), 10)
-    big = integers([123456789123, -987654321987])
+    big = integers([123456789123 * factor, -987654321987 * factor])
     total = x + big
     parts = [node.detail for node in circuit.expressions if node.operation == "constant"]
     assert all(int(np.float32(v)) == v for part in parts for v in part.ravel().tolist())
     values = circuit.honest({"x": np.array([1, 2])}, no_exp)
-    assert values[total].tolist() == [123456789124, -987654321985]
+    assert values[total].tolist() == [123456789123 * factor + 1, -987654321987 * factor + 2]
+
+
+@pytest.mark.parametrize("value", [1 << 127, -(1 << 200) - 1, 1 << 2000])
+def test_a_constant_that_no_float32_holds(value: int) -> None:
+    circuit = Circuit(WINDOW, 1)
+    x = circuit.public_input("x", (1,), 10)
+    for use in (x.__add__, x.__sub__, x.__mul__):
+        with pytest.raises(UnsupportedModel, match="must fit a float32 exactly"):
+            use(value)
 
 
 def test_a_factor_that_float32_rounds_is_refused() -> None:

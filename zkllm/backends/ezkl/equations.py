@@ -509,15 +509,18 @@ def _cells(node: Expression) -> int:
 
 
 def _is_float32(value: int) -> bool:
-    return int(np.float32(value)) == value
+    return abs(value) < 1 << 127 and int(np.float32(value)) == value
 
 
-def _float32_parts(values: Integers) -> list[Integers]:
-    """Summands of `values` that a float32 holds exactly: ezkl's constants are float32."""
-    if all(map(_is_float32, values.ravel().tolist())):
+def _float32_parts(values: Integers, bits: int = 20) -> list[Integers]:
+    """Summands of `values` that a float32 holds exactly: ezkl's constants are float32.
+
+    `values` are multiples of 2^(bits - 20); what no float32 holds is left to `constant` to refuse.
+    """
+    if bits > 127 or all(map(_is_float32, values.ravel().tolist())):
         return [values]
-    low = integers(values % (1 << 20))
-    return [low, *_float32_parts(integers(values - low))]
+    low = integers(values % (1 << bits))
+    return [low, *_float32_parts(integers(values - low), bits + 20)]
 
 
 def _flat(parts: Sequence[Integers]) -> list[int]:
