@@ -116,7 +116,7 @@ def gate(pipeline: Path, answers: str) -> int:
     return done.returncode
 
 
-def action(pipeline: Path, bundles: str) -> subprocess.CompletedProcess[str]:
+def action(pipeline: Path, bundles: str, **asked: str) -> subprocess.CompletedProcess[str]:
     """The last step of the composite action, as a runner would run it."""
     text = (ROOT / ".github" / "actions" / "verify" / "action.yml").read_text(encoding="utf-8")
     script = text.split("      run: |\n")[-1]
@@ -126,8 +126,10 @@ def action(pipeline: Path, bundles: str) -> subprocess.CompletedProcess[str]:
         "MODEL": "verification/model",
         "KEYS": "",
         "NONCE": "",
+        "PROMPT": "",
+        "NEW_TOKENS": "",
         "JUNIT": "junit.xml",
-    }
+    } | asked
     return subprocess.run(
         ["bash", "-c", script],
         cwd=pipeline,
@@ -151,6 +153,26 @@ def test_the_pipeline_passes_a_good_bundle_and_fails_a_forged_one(pipeline: Path
     (pipeline / "none").mkdir()
     assert gate(pipeline, "none") == 2
     assert action(pipeline, "  ").returncode == 2
+
+
+def test_the_action_asks_what_its_caller_asked(pipeline: Path) -> None:
+    bundle = "answers/answer.bundle"
+    assert action(pipeline, bundle, PROMPT="12+34=", NEW_TOKENS="3").returncode == 0
+    for name, other in (("PROMPT", "12+35="), ("NEW_TOKENS", "4"), ("NONCE", "n1")):
+        done = action(pipeline, bundle, **{name: other})
+        assert done.returncode == 3, done.stderr
+        assert other in done.stderr
+
+
+def test_the_author_of_a_proposal_writes_no_part_of_the_gate() -> None:
+    """The event decides whose workflow runs; only bundles come from the proposal."""
+    text = (ROOT / "examples" / "ci" / "pipeline.yml").read_text(encoding="utf-8")
+    assert re.findall(r"^on: (.*)$", text, re.MULTILINE) == ["pull_request_target"]
+    proposal, trusted = (step for step in text.split("- uses: ") if "checkout" in step)
+    assert "pull_request.head.sha" in proposal
+    assert "path: proposal" in proposal
+    assert "pull_request.base.sha" in trusted
+    assert re.findall(r"(\S+): proposal/", text) == ["bundles"]
 
 
 def test_inputs_of_the_action_are_no_shell_text(pipeline: Path) -> None:
