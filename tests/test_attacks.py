@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -42,7 +44,7 @@ from zkllm.inspecting import inspect
 from zkllm.keys import policy_for
 from zkllm.policy import Policy
 from zkllm.running import read_hidden, run_fragment
-from zkllm.verifying import verify
+from zkllm.verifying import Request, verify
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -117,10 +119,11 @@ def swap_texts(header: dict[str, Any]) -> None:
         (lambda header: header["sections"].append([]), "expected an object with name and length"),
         (lambda header: header["sections"][0].pop("length"), "an object with name and length"),
         (put(0, offset=0), "unknown field offset"),
-        (put(0, name=""), "name: expected a short text"),
-        (put(0, name="x" * 101), "name: expected a short text"),
-        (put(0, name="prompt\x1b[2J"), "name: expected a short text"),
-        (put(0, name=7), "name: expected a short text"),
+        (put(0, name=""), "name: expected a short name"),
+        (put(0, name="x" * 101), "name: expected a short name"),
+        (put(0, name="prompt\x1b[2J"), "name: expected a short name"),
+        (put(-1, name="evidence/::error::forged"), "name: expected a short name"),
+        (put(0, name=7), "name: expected a short name"),
         (put(-1, backend="magic"), "backend: expected one of replay"),
         (put(-1, backend=None), "backend: expected one of replay"),
         (put(0, backend="replay"), "prompt: evidence, and only it, names a backend"),
@@ -223,6 +226,31 @@ def test_every_unit_was_checked(
 
     monkeypatch.setattr(verifying, "claims", forgetful)
     refuse(PolicyViolation, "not every unit", honest, tiny_model, policy)
+
+
+@pytest.mark.parametrize("unit", ["embed", "mlp[0]", "head"])
+def test_freshness_needs_every_unit(
+    unit: str,
+    tiny_model: ExactModel,
+    honest: Bundle,
+    policy: Policy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All but one bind the nonce: that one may be as old as it likes."""
+
+    def check(_: ReplayBackend, claim: Claim, *__: object) -> Checked:
+        return Checked("proved", binds_nonce=claim.unit != unit)
+
+    monkeypatch.setattr(ReplayBackend, "verify", check)
+    strict = replace(policy, require_fresh=True)
+    forged = change(honest, nonce="n1")
+    refuse(PolicyViolation, "requires freshness", forged, tiny_model, strict, nonce="n1")
+    monkeypatch.setattr(ReplayBackend, "verify", lambda *_: Checked("proved", binds_nonce=True))
+    data = forged.to_bytes(tiny_model.specification)
+    assert verify(data, strict, model=tiny_model, request=Request(nonce="n1")).fresh
+    # a nonce that nobody asked for, or an empty one, is no freshness
+    refuse(PolicyViolation, "requires freshness", forged, tiny_model, strict)
+    refuse(PolicyViolation, "requires freshness", honest, tiny_model, strict, nonce="")
 
 
 def test_an_insecure_srs_has_to_be_allowed(
@@ -383,6 +411,11 @@ def header_only(text: bytes) -> bytes:
         header_only(b"'''abc"),
         header_only(b"(" * 9000),
         header_only(b"{'descr': '<i8', 'fortran_order': False, 'shape': (1099511627776, 8)}\n"),
+        header_only(b"{[]: 1}\n"),
+        header_only(b"-" * 5000 + b"1\n"),
+        header_only(b"{'descr': '<,8', 'fortran_order': False, 'shape': (1,)}\n"),
+        header_only(b"{'descr': '<i8', 'fortran_order': False, 'shape': (True,)}\n"),
+        header_only(b"{'descr': (('<i8',), (2,)), 'fortran_order': False, 'shape': (1,)}\n"),
         header_only(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n"),
     ],
 )
@@ -414,8 +447,6 @@ def test_rows_are_never_changed(tiny_checkpoint: Any, tmp_path: Path) -> None:
 
 
 def tokenizer(exact: ExactModel, **changes: Any) -> bytes:
-    import json
-
     data = exact.tokenizer_bytes()
     assert data is not None
     return json.dumps(json.loads(data) | changes).encode()
@@ -465,6 +496,27 @@ def test_padding_and_truncation_are_off(tiny_model: ExactModel) -> None:
 # What is shown
 
 
+COMMANDS = "##[set-env name=PATH]/x ###vso[task.setvariable variable=PATH]/x"
+
+
+def test_no_text_commands_a_runner(
+    tiny_model: ExactModel, honest: Bundle, policy: Policy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some runners of pipelines obey a command wherever in a line it stands."""
+    report = verify(honest.to_bytes(tiny_model.specification), policy, model=tiny_model)
+    hostile = replace(report, prompt=COMMANDS, completion=COMMANDS)
+    output.report(hostile, Path(COMMANDS))
+    output.error(StatementMismatch(COMMANDS, COMMANDS))
+    output.note(COMMANDS)
+    output.emit_json(output.report_json(hostile, Path(COMMANDS)))
+    shown = capsys.readouterr()
+    assert "##" not in shown.out + shown.err
+    # nothing is lost: a literal and JSON have another spelling of the same text
+    literal = next(line for line in shown.out.splitlines() if line.startswith("  completion  "))
+    assert ast.literal_eval(literal.removeprefix("  completion  ")) == COMMANDS
+    assert json.loads(shown.out[shown.out.index("{") :])["prompt"] == COMMANDS
+
+
 @contextlib.contextmanager
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     stream = io.StringIO()
@@ -501,6 +553,16 @@ def test_any_locale_and_any_name(tiny_model: ExactModel, work: Path) -> None:
     code, out, err = shell("$ZKLLM nam*", tiny_model, work, PYTHONIOENCODING="ascii")
     assert code == 0, err
     assert out.startswith("verified  nam")
+
+
+@pytest.mark.parametrize("bundle", ["good", "bad"])
+@pytest.mark.parametrize("stderr", ["/dev/full", "&-"])
+def test_verdicts_without_a_stderr(
+    stderr: str, bundle: str, tiny_model: ExactModel, work: Path
+) -> None:
+    code, out, _ = shell(f"$ZKLLM {bundle} 2>{stderr}", tiny_model, work)
+    assert code == {"good": 0, "bad": 4}[bundle]
+    assert out.startswith({"good": "verified  good", "bad": "invalid  bad"}[bundle])
 
 
 @pytest.mark.parametrize("bundle", ["good", "bad"])
@@ -543,7 +605,8 @@ def test_the_action_lets_no_text_command_the_runner(tmp_path: Path) -> None:
     fake.write_text("#!/bin/sh\necho '::error::forged'\nexit 3\n")
     fake.chmod(0o755)
     path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
-    inputs = dict.fromkeys(("POLICY", "MODEL", "KEYS", "NONCE", "JUNIT"), "")
+    names = "POLICY MODEL KEYS NONCE PROMPT NEW_TOKENS JUNIT"
+    inputs = dict.fromkeys(names.split(), "")
     done = subprocess.run(
         ["bash", "-c", text.split("      run: |\n")[-1]],
         env=os.environ | inputs | {"PATH": path, "BUNDLES": "b"},

@@ -204,6 +204,7 @@ def test_a_missing_folder_is_named(tmp_path: Path):
     ("content", "message"),
     [
         (b"{", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
         (b"\xff", "not JSON"),
         (b"[1]", "expected an object"),
         (b" " * ((1 << 20) + 1), "at most 1048576 bytes"),

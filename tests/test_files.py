@@ -38,6 +38,15 @@ def test_a_file_that_claims_no_size_is_cut_off():
         read_limited(path, 10)
 
 
+def test_a_file_that_cannot_be_read_is_named():
+    """What is at address 0 of a process belongs to nobody."""
+    path = Path("/proc/self/mem")
+    if not path.exists():
+        pytest.skip("no /proc")
+    with pytest.raises(InputError, match=r"mem: input/output error"):
+        read_limited(path, 10)
+
+
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(InputError, match="absent: no such file or directory"):
         read_limited(tmp_path / "absent", 10)

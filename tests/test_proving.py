@@ -15,7 +15,7 @@ from zkllm import bundle
 from zkllm.backends import replay
 from zkllm.backends.base import Claim
 from zkllm.bundle import Bundle
-from zkllm.errors import BackendError, ConstraintViolation, InputError
+from zkllm.errors import BackendError, ConstraintViolation, InputError, StatementMismatch
 from zkllm.exact.model import ExactModel
 from zkllm.keys import policy_for
 from zkllm.planning import assign
@@ -52,6 +52,31 @@ def test_trace_that_is_no_run(tiny_model: ExactModel, run: Bundle, tmp_path: Pat
     with pytest.raises(ConstraintViolation, match=r"mlp\[0\]: recomputed .* the claim says"):
         prove(wrong, tiny_model, "replay", tmp_path / "b")
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"prompt": "a dog"}, "prompt_ids: the tokenizer gives"),
+        ({"completion": "no"}, "completion: the ids decode to"),
+        ({"boundaries": ()}, r"boundary\[0\]: expected at most"),
+    ],
+)
+def test_a_trace_that_cannot_be_one_costs_no_proof(
+    fields: dict[str, Any],
+    match: str,
+    tiny_model: ExactModel,
+    run: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replay.ReplayBackend, "prove", lambda *_: pytest.fail("was proved"))
+    if "boundaries" in fields:
+        bound = tiny_model.specification.input
+        fields = {"boundaries": (run.boundaries[0] * 0 + bound + 1, *run.boundaries[1:])}
+    with pytest.raises(StatementMismatch, match=match):
+        prove(seal(tiny_model, replace(run, **fields)), tiny_model, "replay", tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_interrupted_work_goes_on(
@@ -113,6 +138,28 @@ def test_evidence_that_does_not_verify_is_dropped(
     with pytest.raises(BackendError, match="does not verify"):
         prove(run, tiny_model, "replay", tmp_path / "b")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("part", [b"", b"stale", bytes(4000)])
+def test_a_part_that_somebody_planted(
+    part: bytes, tiny_model: ExactModel, run: Bundle, tmp_path: Path
+) -> None:
+    """It is taken for what an interrupted try left, but no bundle is made of it."""
+    path, seen = tmp_path / "b", []
+
+    def interrupt(unit: str, *_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prove(run, tiny_model, "sumcheck", path, advance=interrupt)
+    (store,) = tmp_path.iterdir()
+    (store / "mlp.0").write_bytes(part)
+    with pytest.raises(BackendError, match=r"does not verify: mlp\[0\]"):
+        prove(run, tiny_model, "sumcheck", path, advance=lambda *done: seen.append(done))
+    assert ("mlp[0]", "sumcheck", True) in seen
+    assert list(tmp_path.iterdir()) == []
+    prove(run, tiny_model, "sumcheck", path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_disk_full(

@@ -43,3 +43,11 @@ def test_what_is_no_tokenizer(data: bytes) -> None:
 def test_a_tokenizer_of_another_model() -> None:
     with pytest.raises(InputError, match="at most 10 tokens expected, got 29"):
         parse(character_tokenizer(ALPHABET), 10)
+
+
+def test_an_id_that_the_model_has_no_row_for() -> None:
+    """So few tokens that they would fit, but for one of their ids."""
+    data = character_tokenizer(ALPHABET).replace(b'"b":1,', b'"b":29,')
+    with pytest.raises(InputError, match="ids below 29 expected, got 29"):
+        parse(data, 29)
+    assert parse(data, 30).encode("ab").ids == [0, 29]

@@ -7,6 +7,7 @@ and matches class and message. The rows are those of `docs/tamper-matrix.md`.
 from __future__ import annotations
 
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -454,6 +455,19 @@ def test_another_backend_than_demanded(
     refuse(PolicyViolation, "demands ezkl, got replay", honest, tiny_model, demanding)
 
 
+@pytest.mark.parametrize("unit", ["embed", "mlp[0]", "head"])
+def test_one_unit_by_another_backend(
+    unit: str, tiny_model: ExactModel, honest: Bundle, policy: Policy
+) -> None:
+    """Neither is the other's equal: one proves, the other may need the verifier's work."""
+    other = dict(honest.evidence) | {unit: Evidence("sumcheck", b"")}
+    forged = honest.with_evidence(other)
+    refuse(PolicyViolation, "demands replay, got sumcheck", forged, tiny_model, policy)
+    demanding = replace(policy, units=dict(policy.units) | {unit: "sumcheck"})
+    refuse(PolicyViolation, "demands sumcheck, got replay", honest, tiny_model, demanding)
+    refuse(ProofRejected, f"{re.escape(unit)}: .*the proof ends", forged, tiny_model, demanding)
+
+
 def test_policy_that_leaves_a_unit_out(
     tiny_model: ExactModel, honest: Bundle, policy: Policy
 ) -> None:
@@ -580,6 +594,8 @@ def test_fragment(fragment: ExactModel, tiny_model: ExactModel, honest: Bundle) 
     report = verify(bundle.to_bytes(fragment.specification), policy, model=fragment)
     assert report.statement.kind == "fragment"
     assert np.array_equal(run.boundaries[-1], honest.boundaries[4])
+    for name, asked in {"prompt": PROMPT, "max_new_tokens": 1, "nonce": "n1"}.items():
+        refuse(StatementMismatch, f"{name}: expected", bundle, fragment, policy, **{name: asked})
     text = change(bundle, generated_ids=(1,))
     refuse(StatementMismatch, "a fragment has no tokens", text, fragment, policy)
     data = bundle.to_bytes(fragment.specification)

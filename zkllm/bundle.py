@@ -6,6 +6,7 @@ the sections in the order of the header, without gaps, and nothing after them.
 
 from __future__ import annotations
 
+import re
 import struct
 import typing
 from collections.abc import Mapping
@@ -31,10 +32,12 @@ MAX_TEXT = 4 << 20
 MAX_EVIDENCE: Mapping[BackendName, int] = {
     "replay": 0,
     "ezkl": 1 << 20,
-    "sumcheck": 256 << 20,
+    "sumcheck": 16 << 20,
 }
 """Largest evidence of one unit, in bytes."""
 
+_NAME = re.compile(r"[a-z0-9/]{1,60}(\[[0-9]{1,20}\])?")
+"""What the name of any section looks like: it is shown before it is known to be one."""
 _PREAMBLE = struct.Struct("<6sHI")
 Kind = Literal["trace", "bundle"]
 
@@ -74,8 +77,8 @@ class Section:
         if unknown:
             raise InvalidBundle(f"{what}: unknown field {word(min(unknown))}")
         name, length, backend = value["name"], value["length"], value.get("backend")
-        if type(name) is not str or not 0 < len(name) <= 100 or not name.isprintable():
-            raise InvalidBundle(f"{what}.name: expected a short text, got {name!r:.60}")
+        if type(name) is not str or not _NAME.fullmatch(name):
+            raise InvalidBundle(f"{what}.name: expected a short name, got {name!r:.60}")
         if type(length) is not int or not 0 <= length < 1 << 40:
             raise InvalidBundle(f"{what}.length: expected a number of bytes, got {length!r:.40}")
         if "backend" in value and backend not in BACKENDS:

@@ -134,7 +134,7 @@ class Checkpoint:
             raise InputError(f"{folder}: expected a checkpoint folder, found none")
         try:
             config = json.loads(read_limited(_part(folder, "config.json"), _MAX_CONFIG))
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:
             raise InputError(f"{folder}/config.json: not JSON: {err}") from err
         if not isinstance(config, dict):
             raise InputError(f"{folder}/config.json: expected an object")

@@ -27,7 +27,7 @@ def read_limited(path: Path, limit: int) -> bytes:
         # Without O_NONBLOCK, opening a named pipe would wait for its writer for ever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as err:
-        raise InputError(f"{path}: {(err.strerror or str(err)).lower()}") from err
+        raise _cannot_read(path, err) from err
     except ValueError as err:  # a name with a NUL, which no file has
         raise InputError(f"{str(path)!r}: {err}") from err
     status = os.fstat(descriptor)
@@ -37,11 +37,18 @@ def read_limited(path: Path, limit: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if status.st_size > limit:
             raise LimitExceeded(f"{path}: at most {limit} bytes expected, got {status.st_size}")
-        # `read` sets aside what it is asked for, and a limit may be larger than the memory
-        data = file.read(status.st_size + 1)
+        try:
+            # `read` sets aside what it is asked for, and a limit may be larger than the memory
+            data = file.read(status.st_size + 1)
+        except OSError as err:
+            raise _cannot_read(path, err) from err
     if len(data) > status.st_size:
         raise LimitExceeded(f"{path}: at most {status.st_size} bytes expected, got more")
     return data
+
+
+def _cannot_read(path: Path, err: OSError) -> InputError:
+    return InputError(f"{path}: {(err.strerror or str(err)).lower()}")
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from xml.sax.saxutils import quoteattr
 
 from rich.console import Console
@@ -26,10 +26,23 @@ from zkllm.errors import Error, InputError, VerificationError
 from zkllm.verifying import Report
 
 _WIDEST = 1000
+_COMMANDING = re.compile(r"#(?=#)")
+"""Runners of pipelines obey `##[…]` or `##vso[…]` wherever in a line it stands."""
+
+
+class _Aside(Console):
+    """What is said beside the results: if nobody takes it, that must not become the verdict."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            abandon(sys.stderr)
+
 
 # Without emoji=False rich would show the text `:cat:` as another text.
 out = Console(highlight=False, soft_wrap=True, emoji=False)
-err = Console(highlight=False, soft_wrap=True, emoji=False, stderr=True)
+err = _Aside(highlight=False, soft_wrap=True, emoji=False, stderr=True)
 
 
 def text(value: str) -> None:
@@ -52,18 +65,23 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def abandon_stdout() -> None:
-    """Give up what stdout does not take: Python would try again at its end, and exit with 120."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
+def abandon(stream: TextIO) -> None:
+    """Give up what `stream` does not take: Python would try again at its end, and exit with 120."""
+    if isinstance(stream, io.TextIOWrapper):
         try:
-            sys.stdout.flush()
+            stream.flush()
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def shown(text: object) -> str:
     """`text`, or a path, as markup on one line: whoever made bundles chose their names too."""
-    return escape(one_line(str(text)))
+    return escape(_COMMANDING.sub("# ", one_line(str(text))))
+
+
+def quoted(text: str) -> str:
+    """`text` as a Python literal that no runner obeys."""
+    return _COMMANDING.sub(r"\\x23", repr(text))
 
 
 def error(failure: Error) -> None:
@@ -76,8 +94,9 @@ def error(failure: Error) -> None:
 
 def emit_json(value: Any) -> None:
     """`value` on stdout, indented, keys sorted."""
+    data = _COMMANDING.sub(r"\\u0023", json.dumps(value, indent=2, sort_keys=True))
     # `out.file` is there even if stdout is closed; a full disk must show before the exit code
-    out.file.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    out.file.write(data + "\n")
     out.file.flush()
 
 
@@ -231,8 +250,8 @@ def report(result: Report, path: Path | None = None) -> None:
     statement = result.statement
     rows = [("model", str(statement.model))]
     if statement.kind == "text":
-        rows.append(("prompt", repr(result.prompt)))
-        rows.append(("completion", repr(result.completion)))
+        rows.append(("prompt", quoted(result.prompt)))
+        rows.append(("completion", quoted(result.completion)))
         asked, got = statement.max_new_tokens, len(statement.generated_ids)
         rows.append(("tokens", f"{got} of at most {asked}, ended by {statement.stop_reason}"))
     else:

@@ -19,7 +19,7 @@ from zkllm.files import read_limited, unit_file_name, write_atomically
 from zkllm.planning import Plan, assign, plan
 from zkllm.policy import Policy
 from zkllm.statement import MAX_NONCE, is_nonce
-from zkllm.verifying import Report, claims, verify
+from zkllm.verifying import Report, check_run, claims, verify
 from zkllm.workers import Workers
 
 Advance = Callable[[str, BackendName, bool], None]
@@ -44,8 +44,8 @@ def prove(
     Finished units are kept beside `output` until then, so that the same call after an
     interruption goes on where it stopped. With `jobs` over 1, or None for as many as there are
     cores, so many processes prove units beside each other where that pays (see `workers`). Raises
-    `ConstraintViolation` if the trace is not a run of the model, `BackendError` if a backend fails
-    or the work will not fit this machine.
+    `StatementMismatch` or `ConstraintViolation` if the trace is not a run of the model,
+    `BackendError` if a backend fails or the work will not fit this machine.
     """
     if isinstance(model, Path):
         model = ExactModel.from_folder(model)
@@ -59,6 +59,7 @@ def prove(
     if isinstance(trace, Path):
         trace = container.load(trace, specification)
     run = replace(trace, statement=replace(trace.statement, nonce=nonce), evidence={})
+    check_run(run, model)
     pins = {
         unit: get_backend(name).pin(model, unit, keys)
         for unit, name in assignment.items()

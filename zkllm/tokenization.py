@@ -77,4 +77,7 @@ def parse(data: bytes, vocabulary: int) -> Any:
             f"tokenizer.json: at most {vocabulary} tokens expected, got {size}",
             hint="this tokenizer belongs to another model",
         )
+    ids = tokenizer.get_vocab(with_added_tokens=True).values()
+    if max(ids, default=0) >= vocabulary:
+        raise InputError(f"tokenizer.json: ids below {vocabulary} expected, got {max(ids)}")
     return tokenizer

@@ -127,10 +127,7 @@ def verify(
     # the input of the next, and has the digest that the statement names
     parsed = Bundle.from_bytes(data, specification)
     _check_demands(parsed, policy, request, specification)
-    _check_ranges(parsed, specification)
-    tokenizer = Tokenizer(model) if specification.kind == "text" else None
-    if tokenizer is not None:
-        _check_prompt(parsed, tokenizer)
+    check_run(parsed, model)
     found: dict[str, Checked] = {}
     shared: dict[str, tuple[Claim, Evidence, Policy, Path | None]] = {}
     for claim in claims(parsed, specification):
@@ -146,8 +143,6 @@ def verify(
         raise PolicyViolation("not every unit of the model was checked")
     checked = {unit: found[unit] for unit in specification.units()}
     # (9), second half, is done: `claims` gave the generated ids to the head as its output.
-    if tokenizer is not None:
-        _check_completion(parsed, tokenizer)
     fresh = bool(request.nonce) and all(c.binds_nonce for c in checked.values())
     if policy.require_fresh and not fresh:
         raise PolicyViolation(
@@ -183,6 +178,18 @@ def claims(bundle: Bundle, specification: Specification) -> Iterator[Claim]:
         output = next(boundaries)
         yield Claim(unit, current, output, digest)
         current = output
+
+
+def check_run(bundle: Bundle, model: ExactModel) -> None:
+    """(6), (9) and (10) as far as they need no evidence: ranges, and text against ids.
+
+    Raises `StatementMismatch`; a prover should know before it spends anything.
+    """
+    _check_ranges(bundle, model.specification)
+    if model.specification.kind == "text":
+        tokenizer = Tokenizer(model)
+        _check_prompt(bundle, tokenizer)
+        _check_completion(bundle, tokenizer)
 
 
 def _check_ranges(bundle: Bundle, specification: Specification) -> None:
@@ -275,7 +282,7 @@ def _check_evidence(
     try:
         checked = get_backend(evidence.backend).verify(claim, evidence.data, model, pin, keys)
     except VerificationError as err:
-        if claim.unit in err.message:
+        if err.message.startswith(f"{claim.unit}:"):
             raise
         raise type(err)(f"{claim.unit}: {err.message}", err.hint) from err
     if INSECURE_ASSUMPTION in checked.assumptions and not policy.insecure_srs:

@@ -82,9 +82,9 @@ def main() -> None:
         output.err.print("[bold red]error:[/] out of memory")
         sys.exit(5)
     except BrokenPipeError:
-        output.abandon_stdout()
+        output.abandon(sys.stdout)
         sys.exit(1)
     except OSError as failure:
-        output.abandon_stdout()
+        output.abandon(sys.stdout)
         output.err.print(f"[bold red]error:[/] {output.one_line(str(failure))}", markup=True)
         sys.exit(5)
