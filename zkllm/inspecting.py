@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from zkllm.bundle import MAGIC, MAX_TEXT, VERSION, read_header
+from zkllm.backends.sumcheck.backend import Commitment
+from zkllm.backends.sumcheck.estimates import describe
+from zkllm.bundle import MAGIC, MAX_TEXT, VERSION, Header, Section, read_header
 from zkllm.digests import sha256
 from zkllm.errors import InputError, LimitExceeded
 from zkllm.exact.model import ExactModel, size_on_disk
@@ -15,22 +17,29 @@ from zkllm.policy import Policy
 _MAX_BYTES = 1 << 32
 
 
-def inspect(path: Path) -> dict[str, Any]:
-    """The facts in the trace, bundle, policy or exact model at `path`, as JSON values.
+def inspect(path: Path, model: Path | None = None) -> dict[str, Any]:
+    """The facts in the artefact at `path`, as JSON values.
 
-    Raises `InputError` for anything else.
+    It is a trace, a bundle, a policy, a commitment to weights, or an exact model. Of a bundle of
+    `model` the soundness is told that its proofs have, if they are proofs. Raises `InputError` for
+    anything else.
     """
     if path.is_dir():
         return _model(path)
     data = read_limited(path, _MAX_BYTES)
     if data[: len(MAGIC)] == MAGIC:
-        return _container(data)
+        return _container(data, None if model is None else ExactModel.from_folder(model))
     if path.suffix == ".toml":
         return _policy(Policy.from_file(path))
-    raise InputError(f"{path}: expected a trace, a bundle, a policy (.toml) or a model folder")
+    if path.suffix == ".json":
+        return _commitment(Commitment.from_bytes(data, str(path)), data)
+    raise InputError(
+        f"{path}: expected a trace, a bundle, a policy (.toml), a commitment (.json) "
+        "or a model folder"
+    )
 
 
-def _container(data: bytes) -> dict[str, Any]:
+def _container(data: bytes, model: ExactModel | None) -> dict[str, Any]:
     header = read_header(data)
     sections = {section.name: section for section in header.sections}
     facts: dict[str, Any] = {
@@ -53,11 +62,45 @@ def _container(data: bytes) -> dict[str, Any]:
     facts["statement"] = statement
     facts["statement_digest"] = header.statement.digest
     facts["evidence"] = {
-        name.removeprefix("evidence/"): f"{section.backend}, {section.length} bytes"
+        name.removeprefix("evidence/"): _evidence(name, section, header, model)
         for name, section in sections.items()
         if section.backend is not None
     }
     return facts
+
+
+def _evidence(name: str, section: Section, header: Header, model: ExactModel | None) -> str:
+    """What one piece of evidence would be worth."""
+    text = f"{section.backend}, {section.length} bytes"
+    if section.backend != "sumcheck":
+        return text
+    text = f"{text}, not zero-knowledge, unaudited"
+    unit = name.removeprefix("evidence/")
+    if model is None or unit not in model.specification.units():
+        return text
+    statement = header.statement
+    if statement.model != model.digest:
+        raise InputError(f"the bundle is of {statement.model}, the model given is {model.digest}")
+    generated, context = len(statement.generated_ids), model.specification.architecture.context
+    if not 1 <= statement.positions <= context or not generated <= statement.positions:
+        raise InputError(
+            f"positions: expected 1 to {context}, and no fewer than generated tokens, "
+            f"got {statement.positions} and {generated}"
+        )
+    worth = describe(model.specification, unit, statement.positions, generated, section.length)
+    return f"{text}, {worth}"
+
+
+def _commitment(commitment: Commitment, data: bytes) -> dict[str, Any]:
+    return {
+        "artefact": "commitment to weights",
+        "format": commitment.format,
+        "digest": sha256(data),
+        "unit": commitment.unit,
+        "model": commitment.model,
+        "root": commitment.root,
+        "tables": list(commitment.tables),
+    }
 
 
 def _model(folder: Path) -> dict[str, Any]:

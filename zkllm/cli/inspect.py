@@ -13,15 +13,24 @@ from zkllm.cli import options
 
 @click.command("inspect")
 @click.argument("file", type=options.PATH)
+@click.option(
+    "--model",
+    type=options.PATH,
+    metavar="DIR",
+    help="Of a bundle of this exact model, tell the soundness of its proofs.",
+)
 @options.as_json
-def command(file: Path, as_json: bool) -> None:
-    """Show FILE: a trace, a bundle, a policy, or an exact model's folder.
+def command(file: Path, model: Path | None, as_json: bool) -> None:
+    """Show FILE: a trace, a bundle, a policy, a commitment, or an exact model's folder.
 
     Inspecting is not verifying: nothing that is shown has been checked.
+
+    \b
+      zkllm inspect answer.bundle --model model
     """
     from zkllm.inspecting import inspect
 
-    facts = inspect(file)
+    facts = inspect(file, model)
     output.err.print("[yellow]not verified:[/] this is what the file says, nothing was checked")
     if as_json:
         output.emit_json(facts)

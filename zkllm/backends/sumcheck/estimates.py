@@ -8,7 +8,7 @@ import numpy as np
 
 from zkllm.backends.base import Claim, Estimate
 from zkllm.backends.sumcheck.field import ZERO, Ext
-from zkllm.backends.sumcheck.protocol import Context, run_protocol
+from zkllm.backends.sumcheck.protocol import Context, require_bits, run_protocol
 from zkllm.backends.sumcheck.shapes import Point, size
 from zkllm.backends.sumcheck.units import Circuit, make_circuit
 from zkllm.backends.sumcheck.verifier import Verifier
@@ -44,17 +44,21 @@ class Rehearsal(Verifier):
 
 
 def rehearse(circuit: Circuit, *, committed: bool = False) -> tuple[int, float]:
-    """The exact length in bytes of a proof, and its bits of soundness."""
+    """The exact length in bytes of a proof, and its bits of soundness.
+
+    Raises `UnsupportedModel` if these are too few.
+    """
     root = bytes(32) if committed else None
     party = Rehearsal(circuit, root)
     run_protocol(party, None, None, circuit, Context((), root))
-    return party.bytes, party.soundness_bits()
+    return party.bytes, require_bits(party)
 
 
-def circuit_of(specification: Specification, unit: str, tokens: int) -> Circuit:
+def circuit_of(specification: Specification, unit: str, tokens: int, generated: int = 1) -> Circuit:
     """A circuit of the right shapes for a run of `tokens` positions; its values mean nothing.
 
-    For the head, one token is generated. Raises `UnsupportedModel` if an equation could wrap.
+    Of these positions, `generated` say what the head has to show. Raises `UnsupportedModel` if an
+    equation could wrap.
     """
     found = specification.units()[unit]
     width = specification.architecture.width
@@ -64,7 +68,7 @@ def circuit_of(specification: Specification, unit: str, tokens: int) -> Circuit:
     if isinstance(found, Embed):
         inputs = np.zeros(tokens, dtype=np.int64)
     elif isinstance(found, Head):
-        inputs, outputs = inputs[:1], np.zeros(1, dtype=np.int64)
+        inputs, outputs = inputs[:generated], np.zeros(generated, dtype=np.int64)
     elif isinstance(found, Attention):
         table = np.zeros(specification.tensors[found.exp].shape, dtype=np.int64)
         # the largest entry, from the bound on the sum of as many as there are positions
@@ -93,3 +97,15 @@ def estimate(specification: Specification, unit: str, tokens: int) -> Estimate:
         + _SECONDS_A_MULTIPLY_ADD * (work + weights),
         verify_seconds=_START_SECONDS + 3e-9 * weights + 0.15e-6 * proof,
     )
+
+
+def describe(
+    specification: Specification, unit: str, tokens: int, generated: int, evidence: int
+) -> str:
+    """What evidence of so many bytes can be, in words: its weights and its bits of soundness."""
+    circuit = circuit_of(specification, unit, tokens, generated)
+    for mode in ("held", "committed"):
+        length, bits = rehearse(circuit, committed=mode == "committed")
+        if length == evidence:
+            return f"{bits:.1f} bits of soundness, weights {mode}"
+    return "not as long as a proof of this unit is"
