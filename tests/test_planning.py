@@ -8,7 +8,8 @@ import pytest
 
 from tests.commands import zkllm
 from zkllm import keys, planning
-from zkllm.errors import BackendError, InputError
+from zkllm.backends.sumcheck import protocol
+from zkllm.errors import BackendError, InputError, UnsupportedModel
 from zkllm.exact.model import ExactModel
 
 
@@ -30,6 +31,33 @@ def test_longer_runs_cost_more(demo_model: ExactModel) -> None:
     short, long = (planning.plan(spec, "ezkl", t).estimates["attention[0]"] for t in (8, 16))
     assert long.rows > 1.9 * short.rows
     assert long.memory_bytes > short.memory_bytes
+
+
+def test_what_is_generated_and_committed_to_costs_as_well(demo_model: ExactModel) -> None:
+    spec = demo_model.specification
+    plain, longer, committed = (
+        planning.plan(spec, "sumcheck", 8, **more).estimates["head"]
+        for more in ({}, {"generated": 3}, {"keys": True})
+    )
+    assert plain.rows < longer.rows
+    assert plain.evidence_bytes < longer.evidence_bytes
+    assert plain.setup_seconds == 0 < committed.setup_seconds
+    assert plain.evidence_bytes < committed.evidence_bytes
+    assert plain.memory_bytes < committed.memory_bytes
+
+
+@pytest.mark.parametrize("generated", [0, 9])
+def test_impossible_numbers_of_new_tokens(generated: int, demo_model: ExactModel) -> None:
+    with pytest.raises(InputError, match=f"new tokens: expected 1 to 8, got {generated}"):
+        planning.plan(demo_model.specification, "sumcheck", 8, generated=generated)
+
+
+def test_units_that_lack_soundness_are_refused_before_anything_is_spent(
+    demo_model: ExactModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "MIN_BITS", 120)
+    with pytest.raises(UnsupportedModel, match="expected at least 120 bits of soundness"):
+        planning.plan(demo_model.specification, "sumcheck", 8)
 
 
 @pytest.mark.parametrize("tokens", [0, 17, -1])

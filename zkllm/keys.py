@@ -41,7 +41,7 @@ def setup(
     if backend == "replay":
         raise InputError("replay: has no keys to make", hint="setup serves ezkl and sumcheck")
     positions = tokens if backend == "ezkl" else 1
-    planned = plan(model.specification, backend, positions, units, jobs=1)
+    planned = plan(model.specification, backend, positions, units, keys=True, jobs=1)
     planned.require_fit()
     progress("proving the bounds of the model again")
     check_bounds(model)

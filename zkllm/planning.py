@@ -91,23 +91,30 @@ def plan(
     tokens: int,
     units: Sequence[str] = (),
     *,
+    generated: int = 1,
+    keys: bool = False,
     jobs: int | None = None,
 ) -> Plan:
     """The plan for a run of `tokens` positions; raises `InputError` for an impossible length.
 
-    `backends` are those that `assign` chooses from, or by unit what it chose. At most `jobs`
+    `backends` are those that `assign` chooses from, or by unit what it chose. `generated` of the
+    positions give a token; `keys` says whether keys are made or used. At most `jobs`
     processes work at once (by default as many as there are cores): fewer where memory is short,
     one where starting more would cost more than it saves.
     """
     context = specification.architecture.context
     if not 1 <= tokens <= context:
         raise InputError(f"tokens: expected 1 to {context}, got {tokens}")
+    if not 1 <= generated <= tokens:
+        raise InputError(f"new tokens: expected 1 to {tokens}, got {generated}")
     if isinstance(backends, Mapping):
         assignment = dict(backends)
     else:
         assignment = assign(specification, backends, units)
     estimates = {
-        unit: get_backend(name).estimate(specification, unit, tokens)
+        unit: get_backend(name).estimate(
+            specification, unit, tokens, generated=generated, keys=keys
+        )
         for unit, name in assignment.items()
     }
     available = memory_available()

@@ -83,11 +83,14 @@ def prove(
             missing.append(claim)
         else:
             keep(claim.unit, data, done=True)
-    planned = _plan(model, assignment, missing, jobs)
+    planned = _plan(model, assignment, pins, missing, jobs)
     with contextlib.ExitStack() as stack:
         workers = None
         if planned is not None and planned.jobs > 1:
             workers = stack.enter_context(Workers(model, planned.jobs))
+            # What takes longest begins first, so that no process has to wait for it at the end.
+            seconds = {unit: e.prove_seconds for unit, e in planned.estimates.items()}
+            missing.sort(key=lambda claim: -seconds.get(claim.unit, 0))
         for unit, data in _prove_all(model, assignment, missing, keys, workers, progress):
             keep(unit, data, done=False)
         finished = run.with_evidence(evidence)
@@ -109,6 +112,7 @@ def prove(
 def _plan(
     model: ExactModel,
     assignment: Mapping[str, BackendName],
+    pins: Mapping[str, Pin],
     missing: Sequence[Claim],
     jobs: int | None,
 ) -> Plan | None:
@@ -119,9 +123,14 @@ def _plan(
     units = {c.unit: assignment[c.unit] for c in missing if assignment[c.unit] in PARALLEL}
     if not units:
         return None
-    boundary = next(claim for claim in missing if claim.unit in units).inputs
+    heads = [len(claim.outputs) for claim in missing if claim.unit == "head"]
     planned = plan(
-        model.specification, units, len(boundary), jobs=1 if model.folder is None else jobs
+        model.specification,
+        units,
+        max(len(claim.inputs) for claim in missing),
+        generated=max(heads, default=1),
+        keys=any(pins[unit].digests for unit in units),
+        jobs=1 if model.folder is None else jobs,
     )
     planned.require_fit()
     return planned

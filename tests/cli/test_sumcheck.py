@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from tests.commands import zkllm
 from tests.traces import seal, trace
 from zkllm import bundle as container
+from zkllm.bundle import Evidence
 from zkllm.exact.model import ExactModel
 
 UNITS = ["embed", "attention[0]", "mlp[0]", "attention[1]", "mlp[1]", "head"]
@@ -202,9 +204,44 @@ def test_inspect_verifies_nothing(work: Work) -> None:
         facts = json.loads(done("inspect", work.path(mode), "--json"))
         assert facts["artefact"] == "bundle"
         assert facts["evidence"] == {
-            unit: f"sumcheck, {len(evidence.data)} bytes"
+            unit: f"sumcheck, {len(evidence.data)} bytes, not zero-knowledge, unaudited"
             for unit, evidence in load(work, mode).evidence.items()
         }
+
+
+def test_inspect_tells_the_soundness_of_proofs_that_it_does_not_verify(work: Work) -> None:
+    for mode in MODES:
+        facts = json.loads(
+            done("inspect", work.path(mode), "--model", work.path("model"), "--json")
+        )
+        for text in facts["evidence"].values():
+            found = re.search(rf"unaudited, ([0-9.]+) bits of soundness, weights {mode}$", text)
+            assert found
+            assert float(found[1]) > 100
+
+
+def test_inspect_of_evidence_that_is_no_proof(work: Work, tmp_path: Path) -> None:
+    specification = ExactModel.from_folder(work.path("model")).specification
+    honest = load(work, "held")
+    other = honest.with_evidence(honest.evidence | {"head": Evidence("sumcheck", b"1")})
+    container.save(other, specification, tmp_path / "other")
+    found = done("inspect", tmp_path / "other", "--model", work.path("model"), "--json")
+    assert json.loads(found)["evidence"]["head"].endswith("not as long as a proof of this unit is")
+
+
+def test_inspect_of_a_commitment(work: Work) -> None:
+    (path,) = work.path("keys").glob("head/commitment.json")
+    facts = json.loads(done("inspect", path, "--json"))
+    assert facts["artefact"] == "commitment to weights"
+    assert facts["unit"] == "head"
+    assert facts["model"] == ExactModel.from_folder(work.path("model")).digest
+
+
+def test_inspect_of_another_models_bundle(work: Work, tiny_model: ExactModel) -> None:
+    assert tiny_model.folder is not None
+    result = zkllm("inspect", work.path("held"), "--model", tiny_model.folder)
+    assert result.code == 4
+    assert f"the model given is {tiny_model.digest}" in result.err
 
 
 # Traces that are no runs

@@ -91,8 +91,20 @@ class Backend(Protocol):
         """Why this backend cannot prove `unit`; empty if it can."""
         ...
 
-    def estimate(self, specification: Specification, unit: str, tokens: int) -> Estimate:
-        """What `unit` will cost for runs of `tokens` positions, on two ordinary cores."""
+    def estimate(
+        self,
+        specification: Specification,
+        unit: str,
+        tokens: int,
+        *,
+        generated: int = 1,
+        keys: bool = False,
+    ) -> Estimate:
+        """What `unit` will cost for runs of `tokens` positions, on two ordinary cores.
+
+        `generated` of them give a token; `keys` says whether keys are made or used that the
+        backend could do without.
+        """
         ...
 
     def setup(

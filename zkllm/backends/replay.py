@@ -25,7 +25,15 @@ class ReplayBackend:
     def unsupported(self, specification: Specification, unit: str) -> str:
         return ""
 
-    def estimate(self, specification: Specification, unit: str, tokens: int) -> Estimate:
+    def estimate(
+        self,
+        specification: Specification,
+        unit: str,
+        tokens: int,
+        *,
+        generated: int = 1,
+        keys: bool = False,
+    ) -> Estimate:
         work = multiply_adds(specification, unit, tokens)
         a = specification.architecture
         weights = sum(t.type.size for t in specification.tensors.values())

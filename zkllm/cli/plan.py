@@ -20,11 +20,17 @@ from zkllm.planning import Plan, plan
 @click.option("--tokens", type=int, default=8, show_default=True, help="T, positions of a run.")
 @options.backends
 @options.units
+@click.option(
+    "-n", "--new-tokens", type=int, default=1, show_default=True, help="How many are generated."
+)
+@click.option("--with-keys", is_flag=True, help="sumcheck: as under commitments to the weights.")
 @options.jobs
 @options.as_json
 def command(
     model: Path,
     tokens: int,
+    new_tokens: int,
+    with_keys: bool,
     backends: tuple[BackendName, ...],
     units: tuple[str, ...],
     jobs: int | None,
@@ -40,7 +46,9 @@ def command(
     from zkllm.exact.model import ExactModel
 
     specification = ExactModel.from_folder(model).specification
-    result = plan(specification, backends, tokens, units, jobs=jobs)
+    result = plan(
+        specification, backends, tokens, units, generated=new_tokens, keys=with_keys, jobs=jobs
+    )
     if as_json:
         facts = {"memory_bytes": result.memory_bytes, "problem": result.problem}
         output.emit_json(asdict(result) | facts)

@@ -67,7 +67,15 @@ class EzklBackend:
     def unsupported(self, specification: Specification, unit: str) -> str:
         return circuits.unsupported(specification, unit, recipe.load(_RECIPE))
 
-    def estimate(self, specification: Specification, unit: str, tokens: int) -> Estimate:
+    def estimate(
+        self,
+        specification: Specification,
+        unit: str,
+        tokens: int,
+        *,
+        generated: int = 1,
+        keys: bool = False,
+    ) -> Estimate:
         chosen = recipe.load(_RECIPE)
         no_weights = circuits.no_weights(specification)
         built = circuits.attention(specification, unit, tokens, chosen, no_weights)

@@ -97,8 +97,16 @@ class SumcheckBackend:
             return err.message
         return ""
 
-    def estimate(self, specification: Specification, unit: str, tokens: int) -> Estimate:
-        return estimates.estimate(specification, unit, tokens)
+    def estimate(
+        self,
+        specification: Specification,
+        unit: str,
+        tokens: int,
+        *,
+        generated: int = 1,
+        keys: bool = False,
+    ) -> Estimate:
+        return estimates.estimate(specification, unit, tokens, generated, committed=keys)
 
     def setup(
         self, model: ExactModel, unit: str, tokens: int, keys: Path, progress: Progress = silent

@@ -17,12 +17,15 @@ from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Attention, Embed, Head, Specification, multiply_adds
 from zkllm.tensors import IntArray
 
-_SECONDS_A_CELL = 1.0e-6
-_SECONDS_A_MULTIPLY_ADD = 1.5e-9
-_BYTES_A_CELL = 250
-_BYTES_A_WEIGHT = 24
-_BYTES_OF_A_PROCESS = 250 << 20
-_START_SECONDS = 0.05
+# Fitted to GPT-2 small's units at T = 16 to 256, held and committed (`benchmarks.sumcheck`).
+_SECONDS_A_UNIT = 0.15
+_SECONDS_A_CELL = 1.8e-7
+_SECONDS_A_WEIGHT = {False: 2.5e-8, True: 1.5e-7}
+"""By whether weights are committed to."""
+_SECONDS_A_COMMITTED_WEIGHT = 7e-8
+_BYTES_OF_A_PROCESS = 170 << 20
+_BYTES_A_CELL = 80
+_BYTES_A_WEIGHT = {False: 20, True: 85}
 
 
 class Rehearsal(Verifier):
@@ -80,22 +83,36 @@ def circuit_of(specification: Specification, unit: str, tokens: int, generated: 
     return make_circuit(model, Claim(unit, inputs, outputs, Digest("")))
 
 
-def estimate(specification: Specification, unit: str, tokens: int) -> Estimate:
-    """Predictions for two ordinary cores; the length of the evidence is exact."""
-    circuit = circuit_of(specification, unit, tokens)
+def estimate(
+    specification: Specification,
+    unit: str,
+    tokens: int,
+    generated: int = 1,
+    *,
+    committed: bool = False,
+) -> Estimate:
+    """Predictions for two ordinary cores; the length of the evidence is exact.
+
+    Memory may be predicted at up to twice what is needed, but not at less. Raises
+    `UnsupportedModel` if a proof would have too little soundness.
+    """
+    circuit = circuit_of(specification, unit, tokens, generated)
     work = multiply_adds(specification, unit, tokens)
     cells = circuit.plan.cost()
     weights = sum(size(dims) for dims in circuit.plan.weights.values())
-    proof, _ = rehearse(circuit)
+    proof, _ = rehearse(circuit, committed=committed)
     return Estimate(
         multiply_adds=work,
         rows=cells,
         evidence_bytes=proof,
-        memory_bytes=_BYTES_OF_A_PROCESS + _BYTES_A_CELL * cells + _BYTES_A_WEIGHT * weights,
-        prove_seconds=_START_SECONDS
+        memory_bytes=_BYTES_OF_A_PROCESS
+        + _BYTES_A_CELL * cells
+        + _BYTES_A_WEIGHT[committed] * weights,
+        setup_seconds=_SECONDS_A_COMMITTED_WEIGHT * weights if committed else 0,
+        prove_seconds=_SECONDS_A_UNIT
         + _SECONDS_A_CELL * cells
-        + _SECONDS_A_MULTIPLY_ADD * (work + weights),
-        verify_seconds=_START_SECONDS + 3e-9 * weights + 0.15e-6 * proof,
+        + _SECONDS_A_WEIGHT[committed] * weights,
+        verify_seconds=0.05 + 0.2e-6 * proof + (0 if committed else 1e-8 * weights),
     )
 
 
