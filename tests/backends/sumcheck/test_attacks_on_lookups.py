@@ -221,8 +221,12 @@ def test_another_cell_is_looked_up_than_was_committed_to(monkeypatch: pytest.Mon
 # Every place where a unit looks something up
 
 
-def sites(unit: str) -> list[Lookup]:
-    return Trial(unit).circuit(claims()[unit]).plan.lookups
+def sites() -> Iterator[tuple[str, Lookup]]:
+    """Units share the operation `norm`; one of them will do."""
+    for unit in ("attention[1]", "mlp[0]", "head"):
+        for site in Trial(unit).circuit(claims()[unit]).plan.lookups:
+            if unit == "mlp[0]" or not next(iter(site.key.terms)).startswith("norm"):
+                yield unit, site
 
 
 def spoil(site: Lookup, prover: LyingProver, _: Circuit) -> None:
@@ -239,7 +243,7 @@ def forget(site: Lookup, circuit: Circuit) -> None:
 
 @pytest.mark.parametrize(
     ("unit", "site"),
-    [(unit, site) for unit in ("attention[1]", "mlp[0]", "head") for site in sites(unit)],
+    list(sites()),
     ids=lambda value: value if isinstance(value, str) else "".join(value.key.terms),
 )
 def test_every_site_is_looked_up(unit: str, site: Lookup, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ def places(case: Proved) -> Iterator[int]:
         yield from range(len(case.proof))
         return
     turn = itertools.count()
-    usual = 24 if len(case.messages) > 160 else 8
+    usual = 40 if len(case.messages) > 160 else 8
     for message in case.messages:
         step = {OPENED: 1009, "columns: row": 72}.get(message.label, usual)
         for offset in range(0, message.length, step):
