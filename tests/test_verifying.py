@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from tests.traces import fragment_trace, seal, trace
+from zkllm.backends.base import Checked
 from zkllm.bundle import MAGIC, Bundle, Evidence
 from zkllm.digests import canonical_json
 from zkllm.errors import (
@@ -631,3 +632,16 @@ def test_tokenizer_refuses_unknown_characters(tiny_model: ExactModel) -> None:
         Tokenizer(tiny_model).encode("a€")
     with pytest.raises(InputError, match="empty"):
         Tokenizer(tiny_model).encode("")
+
+
+def test_the_soundness_of_a_report_is_that_of_its_weakest_unit(
+    honest: Bundle, policy: Policy, tiny_model: ExactModel
+) -> None:
+    report = verify(honest.to_bytes(tiny_model.specification), policy, model=tiny_model)
+    assert report.soundness_bits is None
+    units = {
+        "embed": Checked("proved", details={"soundness_bits": 120.5}),
+        "head": Checked("proved", details={"soundness_bits": 101.5}),
+        "mlp[0]": Checked("recomputed"),
+    }
+    assert replace(report, units=units).soundness_bits == 101.5

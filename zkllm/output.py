@@ -262,7 +262,7 @@ def report(result: Report, path: Path | None = None) -> None:
         words = checked.words + (f"; hidden: {checked.hidden}" if checked.hidden else "")
         rows.append((unit_ranges(units), words))
     if result.soundness_bits is not None:
-        rows.append(("soundness", f"{result.soundness_bits:.1f} bits, all sumcheck units together"))
+        rows.append(("soundness", f"{result.soundness_bits:.1f} bits, the weakest sumcheck unit"))
     rows.append(("freshness", "bound to the nonce" if result.fresh else "not bound"))
     if result.assumptions:
         rows.append(("assumes", ", ".join(result.assumptions)))

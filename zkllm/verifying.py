@@ -5,8 +5,7 @@ Imports neither torch, onnx nor onnxruntime: a pipeline that gates on bundles in
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,18 +68,14 @@ class Report:
 
     @property
     def soundness_bits(self) -> float | None:
-        """-log2 of the chance that a false sumcheck proof passed; None if there is none."""
-        return together(
-            checked.details["soundness_bits"]
-            for checked in self.units.values()
-            if "soundness_bits" in checked.details
-        )
+        """-log2 of the chance that a false statement passed as far as sumcheck proves it.
 
-
-def together(bits: Iterable[float]) -> float | None:
-    """The soundness of several proofs of which none may be false: their errors add up."""
-    error = sum(2.0**-each for each in bits)
-    return -math.log2(error) if error else None
+        It is that of the weakest unit: where the statement is false some unit is false, since
+        boundaries meet, and then the proof of this one unit must have passed. None without a unit
+        of sumcheck.
+        """
+        bits = (checked.details.get("soundness_bits") for checked in self.units.values())
+        return min((each for each in bits if each is not None), default=None)
 
 
 def verify(

@@ -11,6 +11,7 @@ import pytest
 from tests.traces import trace
 from zkllm.backends.base import Claim, Pin
 from zkllm.backends.sumcheck import backend as module
+from zkllm.backends.sumcheck import protocol
 from zkllm.backends.sumcheck.backend import COMMITMENT, SumcheckBackend
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import canonical_json, sha256
@@ -134,6 +135,18 @@ def test_committed_weights_are_not_needed_by_the_verifier(
     assert checked.details["proof_bytes"] == len(data)
     assert checked.details["soundness_bits"] >= 100
     assert checked.details["weights"] == "committed"
+
+
+def test_what_lacks_soundness_is_refused(
+    tiny_model: ExactModel,
+    run: dict[str, Claim],
+    evidence: dict[tuple[str, str], bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is the prover who chose how long the run is."""
+    monkeypatch.setattr(protocol, "MIN_BITS", 120)
+    with pytest.raises(ProofRejected, match="expected at least 120 bits of soundness"):
+        BACKEND.verify(run["head"], evidence["head", "held"], tiny_model, Pin({}), None)
 
 
 def test_held_weights_are_needed_by_the_verifier(
