@@ -15,10 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks.measuring import machine, python, timed
+from benchmarks.measuring import answer, console, machine, table, timed
 from zkllm.backends import get_backend
 from zkllm.backends.base import Claim
 from zkllm.backends.ezkl.srs import development_srs
@@ -30,8 +27,6 @@ from zkllm.files import unit_file_name
 from zkllm.output import bytes_text
 from zkllm.running import run
 from zkllm.verifying import claims
-
-console = Console(highlight=False)
 
 
 def prove_unit(model: ExactModel, claim: Claim, keys: Path) -> dict[str, Any]:
@@ -55,18 +50,15 @@ def prove_unit(model: ExactModel, claim: Claim, keys: Path) -> dict[str, Any]:
 
 def plain_unit(block: int) -> dict[str, Any]:
     """The same unit as ezkl quantises it itself, in a process of its own."""
-    return python("benchmarks.plain_ezkl", bundled("demo"), block, TOKENS)
+    return answer("benchmarks.plain_ezkl", bundled("demo"), block, TOKENS)
 
 
 def show(units: dict[str, dict[str, Any]], plain: dict[str, Any] | None) -> None:
     """One row a unit, then the ratio of the first unit to the plain export."""
-    table = Table(box=None, header_style="dim")
-    columns = ("", "cells", "k", "setup", "prove", "verify", "key", "proof", "memory")
-    for column in columns:
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    rows = table("", "cells", "k", "setup", "prove", "verify", "key", "proof", "memory")
 
     def row(name: str, f: dict[str, Any]) -> None:
-        table.add_row(
+        rows.add_row(
             name,
             f"{f['cells']:,}",
             str(f["logrows"]),
@@ -93,8 +85,8 @@ def show(units: dict[str, dict[str, Any]], plain: dict[str, Any] | None) -> None
             "memory_bytes",
         )
         ratio = {key: f"{own[key] / plain[key]:.3f}" for key in keys}
-        table.add_row("ratio", ratio["cells"], "", *(ratio[key] for key in keys[1:]))
-    console.print(table)
+        rows.add_row("ratio", ratio["cells"], "", *(ratio[key] for key in keys[1:]))
+    console.print(rows)
 
 
 def main() -> None:

@@ -9,39 +9,26 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks.measuring import console, table, timed
 from benchmarks.plain_ezkl import gpt2_module
-from benchmarks.synthetic import GPT2_SMALL, exact_model
+from benchmarks.synthetic import block_config, exact_model, random_rows
 from zkllm.executing import Executor
 
 THREADS = 2
 REPEATS = 15
 TOKENS = (1, 16, 64, 256)
-CONFIG = GPT2_SMALL | {"n_layer": 1, "vocab_size": 64}
+CONFIG = block_config(768)
 
 
 def milliseconds(call: Callable[[], Any]) -> float:
     """Median of `REPEATS` calls, after one that does not count."""
     call()
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times)
-
-
-def exact_block(folder: Path) -> Executor:
-    """The block as a compiled exact model."""
-    return Executor(exact_model(CONFIG, folder, blocks=(0, 1)), "cpu", threads=THREADS)
+    return 1000 * statistics.median(timed(call)[0] for _ in range(REPEATS))
 
 
 def float_block(folder: Path, tokens: int) -> Callable[[], Any]:
@@ -66,21 +53,17 @@ def float_block(folder: Path, tokens: int) -> Callable[[], Any]:
 
 def main() -> None:
     """Measure and print."""
-    console = Console(highlight=False)
     console.print(f"a block of width {CONFIG['n_embd']}, {THREADS} threads, median of {REPEATS}")
-    table = Table(box=None, header_style="dim")
-    for column in ("T", "exact", "float32", "ratio"):
-        table.add_column(column, justify="right")
+    rows = table("T", "exact", "float32", "ratio")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        executor = exact_block(folder)
-        random = np.random.default_rng(0)
+        model = exact_model(CONFIG, folder, blocks=(0, 1))
+        executor = Executor(model, "cpu", threads=THREADS)
         for tokens in TOKENS:
-            rows = random.integers(-(1 << 14), 1 << 14, (tokens, CONFIG["n_embd"]))
-            exact = milliseconds(lambda rows=rows: executor.run(rows))  # type: ignore[misc]
+            exact = milliseconds(partial(executor.run, random_rows(model, tokens)))
             plain = milliseconds(float_block(folder, tokens))
-            table.add_row(str(tokens), f"{exact:.1f} ms", f"{plain:.1f} ms", f"{exact / plain:.2f}")
-    console.print(table)
+            rows.add_row(str(tokens), f"{exact:.1f} ms", f"{plain:.1f} ms", f"{exact / plain:.2f}")
+    console.print(rows)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from zkllm.bundle import Bundle
 from zkllm.checkpoints import Checkpoint, Config
 from zkllm.digests import sha256
 from zkllm.exact.graph import compile_units
 from zkllm.exact.model import ExactModel, save
 from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.running import run_fragment
 
 Weights = dict[str, npt.NDArray[np.float32]]
 
@@ -32,6 +34,15 @@ GPT2_SMALL: dict[str, Any] = {
     "eos_token_id": 50256,
 }
 """`config.json` of GPT-2 small."""
+
+HEAD_SIZE = 64
+"""Of every GPT-2."""
+
+
+def block_config(width: int) -> dict[str, Any]:
+    """One block of GPT-2's form; nothing but a fragment can be made of it."""
+    shape = {"n_embd": width, "n_head": width // HEAD_SIZE, "n_layer": 1}
+    return GPT2_SMALL | shape | {"vocab_size": 64}
 
 
 def trained_statistics(config: dict[str, Any], seed: int) -> Weights:
@@ -100,3 +111,15 @@ def exact_model(
     model = save(specification, tensors, tokenizer, folder)
     compile_units(model, folder)
     return model
+
+
+def random_rows(model: ExactModel, tokens: int) -> npt.NDArray[np.int64]:
+    """Rows of a residual stream with values between -4 and 4."""
+    largest = 1 << (model.specification.fractions.residual + 2)
+    shape = tokens, model.specification.architecture.width
+    return np.random.default_rng(0).integers(-largest, largest, shape)
+
+
+def random_run(model: ExactModel, tokens: int) -> Bundle:
+    """The trace of a fragment on random rows."""
+    return run_fragment(model, random_rows(model, tokens), device="cpu")
