@@ -560,7 +560,8 @@ def test_any_locale_and_any_name(tiny_model: ExactModel, work: Path) -> None:
 def test_verdicts_without_a_stderr(
     stderr: str, bundle: str, tiny_model: ExactModel, work: Path
 ) -> None:
-    code, out, _ = shell(f"$ZKLLM {bundle} 2>{stderr}", tiny_model, work)
+    command = f"unset PYTHONUNBUFFERED; $ZKLLM {bundle} 2>{stderr}"
+    code, out, _ = shell(command, tiny_model, work)
     assert code == {"good": 0, "bad": 4}[bundle]
     assert out.startswith({"good": "verified  good", "bad": "invalid  bad"}[bundle])
 
