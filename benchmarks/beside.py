@@ -50,8 +50,8 @@ def compare(work: Path, width: int, repeat: int) -> None:
     config = block_config(width) | {"n_positions": EZKL_POSITIONS}
     wide = exact_model(config, work / "wide", blocks=(0, 1), preset="ezkl")
     units = [("demo attention", demo, 8), ("demo attention", demo, EZKL_POSITIONS)]
-    units.append((f"attention, width {width}", wide, EZKL_POSITIONS))
-    sides = [prove("block of GPT-2 small", block, 64, "sumcheck", work, repeat)]
+    units.append((f"attention, d = {width}", wide, EZKL_POSITIONS))
+    sides = [prove("GPT-2 small block", block, 64, "sumcheck", work, repeat)]
     for name, model, positions in units:
         console.print(f"[dim]{name}, T = {positions}: setup and proofs[/]")
         sides += [
@@ -88,14 +88,13 @@ def prove(
 
 def show(sides: Sequence[Side]) -> None:
     """Every side, and the ratio of ezkl's largest unit to the block."""
-    told = table(
-        "", "multiply-adds", "process", "core-s", "memory", "evidence", "core-µs/MAC", "bytes/MAC"
-    )
+    told = table("", "by", "MMACs", "prove", "core-s", "memory", "proofs", "µs/MAC", "B/MAC")
     for side in sides:
         f = side.figures
         told.add_row(
-            f"{side.name}, {side.backend}",
-            f"{side.work:,}",
+            side.name,
+            side.backend,
+            f"{side.work / 1e6:,.3g}",
             f"{f.prove.seconds:.1f} s",
             f"{f.prove.core_seconds:.1f}",
             gibibytes(f.prove.peak_bytes),
@@ -105,12 +104,14 @@ def show(sides: Sequence[Side]) -> None:
         )
     block, largest = sides[0], sides[-1]
     told.add_row(
-        "ratio of the last to the first",
-        *[""] * 5,
+        "the last / the first",
+        *[""] * 6,
         f"{largest.core_microseconds / block.core_microseconds:,.0f}",
         f"{largest.bytes / block.bytes:,.1f}",
     )
-    console.print("\nprocess and core-seconds of proving: with the start of Python, without setup.")
+    console.print(
+        "\nMAC: multiply-add. µs: core-microseconds. Proving: with the start of Python, no setup."
+    )
     console.print(
         "A proof by ezkl hides the weights and all inner values, one by sumcheck nothing."
     )

@@ -167,7 +167,7 @@ def whole(repeat: int, committed: bool) -> None:
 
 @main.command()
 @repeat_option
-@click.option("--width", default=128, show_default=True, help="Of ezkl's largest unit.")
+@click.option("--width", default=64, show_default=True, help="Of ezkl's largest unit.")
 def beside(repeat: int, width: int) -> None:
     """Core-seconds and bytes per multiply-add, beside attention units proved by ezkl."""
     from benchmarks.beside import compare

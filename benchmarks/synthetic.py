@@ -114,9 +114,10 @@ def exact_model(
 
 
 def random_rows(model: ExactModel, tokens: int) -> npt.NDArray[np.int64]:
-    """Rows of a residual stream with values between -4 and 4."""
-    largest = 1 << (model.specification.fractions.residual + 2)
-    shape = tokens, model.specification.architecture.width
+    """Rows of a residual stream with values between -4 and 4, or within a smaller bound."""
+    specification = model.specification
+    largest = min(1 << (specification.fractions.residual + 2), specification.input)
+    shape = tokens, specification.architecture.width
     return np.random.default_rng(0).integers(-largest, largest, shape)
 
 
