@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measuring import console, gibibytes, table
+from benchmarks.measuring import console, table
 from benchmarks.proofs import Figures, measure
 from benchmarks.synthetic import block_config, exact_model, random_run
 from zkllm.bundle import BackendName
@@ -88,7 +88,7 @@ def prove(
 
 def show(sides: Sequence[Side]) -> None:
     """Every side, and the ratio of ezkl's largest unit to the block."""
-    told = table("", "by", "MMACs", "prove", "core-s", "memory", "proofs", "µs/MAC", "B/MAC")
+    told = table("", "by", "MMACs", "prove", "proofs", "µs/MAC", "B/MAC")
     for side in sides:
         f = side.figures
         told.add_row(
@@ -96,8 +96,6 @@ def show(sides: Sequence[Side]) -> None:
             side.backend,
             f"{side.work / 1e6:,.3g}",
             f"{f.prove.seconds:.1f} s",
-            f"{f.prove.core_seconds:.1f}",
-            gibibytes(f.prove.peak_bytes),
             bytes_text(f.evidence_bytes),
             f"{side.core_microseconds:.3g}",
             f"{side.bytes:.2g}",
@@ -105,7 +103,7 @@ def show(sides: Sequence[Side]) -> None:
     block, largest = sides[0], sides[-1]
     told.add_row(
         "the last / the first",
-        *[""] * 6,
+        *[""] * 4,
         f"{largest.core_microseconds / block.core_microseconds:,.0f}",
         f"{largest.bytes / block.bytes:,.1f}",
     )
