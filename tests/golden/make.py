@@ -1,21 +1,22 @@
-"""Make the golden bundles of the present format: `make golden`.
+"""Add golden bundles of the present format that are missing: `make golden`.
 
-A format that has shipped is never made again: its folder stays as it is and must keep verifying.
-The ezkl part takes some minutes. Only what a verifier needs is kept: no proving key, and of the SRS
-the 516 bytes that verification reads.
+What has shipped is never made again: it stays as it is and must keep verifying. The ezkl part takes
+some minutes. Only what a verifier needs is kept: no proving key, and of the SRS the 516 bytes that
+verification reads.
 """
 
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from zkllm import bundle as container
 from zkllm.backends.ezkl.backend import VERIFYING
-from zkllm.bundle import VERSION
-from zkllm.demonstrating import NEW_TOKENS, PROMPT, TOKENS, forge
+from zkllm.bundle import VERSION, BackendName
+from zkllm.demonstrating import NEW_TOKENS, PROMPT, TOKENS
 from zkllm.exact.model import ExactModel
 from zkllm.exporting import export
 from zkllm.files import unit_file_name
@@ -25,51 +26,52 @@ from zkllm.proving import prove
 from zkllm.running import run
 
 GOLDEN = Path(__file__).resolve().parent
-UNIT = "attention[0]"
-"""One proved unit is enough to hold the format, and its verifying key is small."""
+KINDS: Mapping[str, tuple[BackendName, tuple[str, ...], bool]] = {
+    "replay": ("replay", (), False),
+    "ezkl": ("ezkl", ("attention[0]",), True),
+    "sumcheck": ("sumcheck", ("embed", "attention[0]", "mlp[0]", "head"), False),
+    "committed": ("sumcheck", ("embed", "mlp[0]"), True),
+}
+"""By name of the bundle: its backend, the units that it proves, and whether it has keys."""
 
 
 def main() -> None:
     target = GOLDEN / f"v{VERSION}"
-    if target.exists() and "--again" not in sys.argv:
-        sys.exit(f"{target} exists: a format that has shipped must not change (or pass --again)")
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        export("demo", work / "model")
-        for name in ("compiled.json", "fidelity.json"):
-            (work / "model" / name).unlink()
-        model = ExactModel.from_folder(work / "model")
-        export("demo", work / "runnable")
-        trace = run(work / "runnable", PROMPT, NEW_TOKENS, device="cpu", pad_to=TOKENS)
-        spec = model.specification
-        container.save(trace, spec, work / "answer.trace")
-        prove(trace, model, "replay", work / "replay.bundle")
-        (work / "replay.toml").write_text(policy_for(model).to_toml())
-        keys = work / "keys"
-        setup(model, "ezkl", keys, tokens=TOKENS, units=[UNIT], progress=print)
-        assignment = assign(spec, "ezkl", [UNIT])
-        prove(trace, model, assignment, work / "ezkl.bundle", keys=keys, progress=print)
-        (work / "ezkl.toml").write_text(policy_for(model, keys, insecure_srs=True).to_toml())
-        for name in ("replay", "ezkl"):
-            honest = container.load(work / f"{name}.bundle", spec)
-            container.save(forge(honest, model), spec, work / f"{name}.forged")
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir()
-        for path in sorted(work.iterdir()):
-            if path.is_file():
-                shutil.copy(path, target / path.name)
-        (target / "model").mkdir()
-        for name in ("spec.json", "weights.safetensors", "tokenizer.json"):
-            shutil.copy(work / "model" / name, target / "model" / name)
-        _copy_verifier_keys(keys, target / "keys")
+        if not (target / "model").exists():
+            export("demo", work / "model")
+            trace = run(work / "model", PROMPT, NEW_TOKENS, device="cpu", pad_to=TOKENS)
+            (target / "model").mkdir(parents=True)
+            for name in ("spec.json", "weights.safetensors", "tokenizer.json"):
+                shutil.copy(work / "model" / name, target / "model" / name)
+            spec = ExactModel.from_folder(target / "model").specification
+            container.save(trace, spec, target / "answer.trace")
+        for name in KINDS:
+            if not (target / f"{name}.bundle").exists():
+                make(name, target, work / name)
 
 
-def _copy_verifier_keys(keys: Path, target: Path) -> None:
-    """What the policy pins, and nothing else."""
-    folder = unit_file_name(UNIT)
-    (target / folder).mkdir(parents=True)
-    for name in VERIFYING:
-        shutil.copy(keys / folder / name, target / folder / name)
+def make(name: str, target: Path, work: Path) -> None:
+    """One bundle, its policy, and of its keys what the policy pins."""
+    backend, units, keyed = KINDS[name]
+    model = ExactModel.from_folder(target / "model")
+    assignment = assign(model.specification, backend, units)
+    keys = work / "keys" if keyed else None
+    if keys is not None:
+        setup(model, backend, keys, tokens=TOKENS, units=units, progress=print)
+    bundle = work / f"{name}.bundle"
+    work.mkdir(exist_ok=True)
+    prove(target / "answer.trace", model, assignment, bundle, keys=keys, progress=print)
+    policy = policy_for(model, keys, insecure_srs=backend == "ezkl")
+    policy = replace(policy, units=assignment)
+    for unit in units if keys is not None else ():
+        folder = unit_file_name(unit)
+        (target / "keys" / folder).mkdir(parents=True, exist_ok=True)
+        for file in VERIFYING if backend == "ezkl" else ("commitment.json",):
+            shutil.copy(keys / folder / file, target / "keys" / folder / file)
+    (target / f"{name}.toml").write_text(policy.to_toml())
+    shutil.copy(bundle, target)
 
 
 if __name__ == "__main__":

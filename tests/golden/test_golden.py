@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.golden.make import KINDS
 from zkllm import bundle as container
 from zkllm.bundle import VERSION
+from zkllm.demonstrating import forge
 from zkllm.errors import VerificationError
 from zkllm.exact.model import ExactModel
 from zkllm.verifying import Request, verify
@@ -21,24 +24,43 @@ def test_every_format_has_golden_bundles() -> None:
 
 
 @pytest.mark.parametrize("folder", FORMATS, ids=lambda path: path.name)
-@pytest.mark.parametrize("name", ["replay", "ezkl"])
+@pytest.mark.parametrize("name", KINDS)
 def test_golden(folder: Path, name: str) -> None:
-    arguments = {"policy": folder / f"{name}.toml", "model": folder / "model"}
-    request = Request(prompt="12+34=", max_new_tokens=3)
-    keys = folder / "keys" if name == "ezkl" else None
-    report = verify(folder / f"{name}.bundle", keys=keys, request=request, **arguments)
+    backend, units, keyed = KINDS[name]
+    arguments: dict[str, Any] = {
+        "policy": folder / f"{name}.toml",
+        "model": folder / "model",
+        "keys": folder / "keys" if keyed else None,
+        "request": Request(prompt="12+34=", max_new_tokens=3),
+    }
+    bundle = folder / f"{name}.bundle"
+    report = verify(bundle, **arguments)
     assert report.completion == "46\n"
-    if name == "ezkl":
-        assert report.units["attention[0]"].words.startswith("proved (ezkl)")
-        assert report.verdict == "verified (insecure development SRS)"
+    for unit, checked in report.units.items():
+        proved = unit in units or not units
+        assert checked.words.startswith(
+            f"proved ({backend}" if proved and backend != "replay" else "recomputed"
+        )
+    insecure = backend == "ezkl"
+    assert report.verdict == ("verified (insecure development SRS)" if insecure else "verified")
+    model = ExactModel.from_folder(folder / "model")
+    forged = forge(container.load(bundle, model.specification), model)
     with pytest.raises(VerificationError):
-        verify(folder / f"{name}.forged", keys=keys, request=request, **arguments)
+        verify(forged.to_bytes(model.specification), **arguments)
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("v*/*.forged")), ids=lambda path: path.name)
+def test_forged_bundles_keep_failing(path: Path) -> None:
+    folder = path.parent
+    keys = folder / "keys" if KINDS[path.stem][2] else None
+    with pytest.raises(VerificationError):
+        verify(path, path.with_suffix(".toml"), model=folder / "model", keys=keys)
 
 
 @pytest.mark.parametrize("folder", FORMATS, ids=lambda path: path.name)
 def test_golden_bytes_are_what_this_release_writes(folder: Path) -> None:
     specification = ExactModel.from_folder(folder / "model").specification
-    for path in (folder / "answer.trace", folder / "replay.bundle", folder / "ezkl.bundle"):
+    for path in [folder / "answer.trace", *folder.glob("*.bundle")]:
         data = path.read_bytes()
         assert container.Bundle.from_bytes(data, specification).to_bytes(specification) == data
 
