@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from benchmarks.synthetic import block_config, exact_model, random_run
 from zkllm.exact.model import ExactModel
 from zkllm.output import bytes_text
 from zkllm.planning import Plan, plan
+from zkllm.workers import usable_cores
 
 PLOT = Path(__file__).resolve().parents[1] / "docs" / "sumcheck-growth.svg"
 WIDTH, POSITIONS = 768, 64
@@ -92,36 +94,49 @@ def draw(points: Sequence[Point]) -> None:
     # without salt and date, the same figures give the same file
     mpl.rcParams["svg.hashsalt"] = "zkllm"
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator
 
     figure, axes = pyplot.subplots(figsize=(7, 4.4), layout="constrained")
     cells = sorted(point.cells for point in points)
-    middle = next(p for p in points if (p.width, p.positions) == (WIDTH, POSITIONS))
     ends = cells[0], cells[-1]
-    linear = [middle.seconds / middle.cells * end for end in ends]
-    axes.plot(ends, linear, "--", color="0.6", label="proportional to cells", zorder=1)
+    rate = statistics.median(point.seconds / point.cells for point in points)
+    axes.plot(
+        ends,
+        [rate * end for end in ends],
+        "--",
+        color="0.6",
+        label=f"slope 1: {1e6 * rate:.2g} µs a cell",
+        zorder=1,
+    )
     over_positions = [point for point in points if point.width == WIDTH]
     over_width = [point for point in points if point.positions == POSITIONS]
     for found, mark, colour, name in (
-        (over_positions, "o", "#1f5fa8", f"more positions T, at d = {WIDTH}"),
-        (over_width, "s", "#c2571a", f"more width d, at T = {POSITIONS}"),
+        (over_positions, "o", "#1f5fa8", "T = {} to {} at d = " + str(WIDTH)),
+        (over_width, "s", "#c2571a", "d = {} to {} at T = " + str(POSITIONS)),
     ):
-        places = [point.cells for point in found], [point.seconds for point in found]
-        axes.plot(*places, mark, color=colour, label=name, markersize=6)
-    style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9}
-    for point in over_positions:
-        place = point.cells, point.seconds
-        text = f"T = {point.positions}"
-        axes.annotate(text, place, (8, -9), color="#1f5fa8", **style)
-    for point in over_width:
-        place = point.cells, point.seconds
-        if point is not middle:
+        grown = [point.positions if found is over_positions else point.width for point in found]
+        places = [(point.cells, point.seconds) for point in found]
+        label = name.format(min(grown), max(grown))
+        axes.plot(*zip(*places, strict=True), mark, color=colour, label=label, markersize=6)
+        shift: dict[str, Any] = {"xytext": (7, -11)}
+        if found is over_width:
+            shift = {"xytext": (-3, 6), "rotation": 45}
+        for number, place in zip(grown, places, strict=True):
             axes.annotate(
-                f"d = {point.width}", place, (-8, 3), color="#c2571a", ha="right", **style
+                str(number),
+                place,
+                textcoords="offset points",
+                color=colour,
+                fontsize=9,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3},
+                zorder=1.5,
+                **shift,
             )
     axes.set(xscale="log", yscale="log")
     axes.set_xlabel("cells that are committed to or looked up")
     axes.set_ylabel("seconds to a verified bundle")
-    axes.set_title("Proving one block by sumcheck, on two cores", loc="left")
+    axes.set_title(f"Proving one block by sumcheck, on {usable_cores()} cores", loc="left")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g} s")
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g} M")
     axes.grid(color="0.92")

@@ -173,7 +173,7 @@ def beside(repeat: int, width: int) -> None:
     from benchmarks.beside import compare
 
     with workplace() as work:
-        compare(work, width, repeat)
+        compare(work, repeat)
 
 
 @main.command()
