@@ -42,8 +42,7 @@ def command(
 
     \b
       zkllm prove answer.trace --model model --backend sumcheck -o answer.bundle
-      zkllm prove answer.trace --model model --backend ezkl --backend sumcheck --keys keys \
-        -o answer.bundle
+      zkllm prove padded.trace --model model --backend ezkl --keys keys -o proved.bundle
     """
     from zkllm import planning, proving
     from zkllm.exact.model import ExactModel
