@@ -17,7 +17,7 @@ from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Attention, Embed, Head, Specification, multiply_adds
 from zkllm.tensors import IntArray
 
-# Fitted to GPT-2 small's units at T = 16 to 256, held and committed (`benchmarks.sumcheck`).
+# Fitted to units of GPT-2 small at T = 16 to 1024, held and committed (`benchmarks.sumcheck`).
 _SECONDS_A_UNIT = 0.15
 _SECONDS_A_CELL = 1.8e-7
 _SECONDS_A_WEIGHT = {False: 2.5e-8, True: 1.5e-7}
@@ -25,7 +25,7 @@ _SECONDS_A_WEIGHT = {False: 2.5e-8, True: 1.5e-7}
 _SECONDS_A_COMMITTED_WEIGHT = 7e-8
 _BYTES_OF_A_PROCESS = 170 << 20
 _BYTES_A_CELL = 80
-_BYTES_A_WEIGHT = {False: 20, True: 85}
+_BYTES_A_WEIGHT = {False: 20, True: 100}
 
 
 class Rehearsal(Verifier):
