@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +98,8 @@ def draw(points: Sequence[Point]) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4.4), layout="constrained")
     cells = sorted(point.cells for point in points)
     ends = cells[0], cells[-1]
-    rate = statistics.median(point.seconds / point.cells for point in points)
+    # that of all together: what small blocks cost besides their cells then shows
+    rate = sum(point.seconds for point in points) / sum(cells)
     axes.plot(
         ends,
         [rate * end for end in ends],
@@ -117,10 +117,12 @@ def draw(points: Sequence[Point]) -> None:
         grown = [point.positions if found is over_positions else point.width for point in found]
         places = [(point.cells, point.seconds) for point in found]
         label = name.format(min(grown), max(grown))
-        axes.plot(*zip(*places, strict=True), mark, color=colour, label=label, markersize=6)
+        axes.plot(
+            *zip(*places, strict=True), mark, color=colour, label=label, markersize=6, zorder=4
+        )
         shift: dict[str, Any] = {"xytext": (7, -11)}
         if found is over_width:
-            shift = {"xytext": (-3, 6), "rotation": 45}
+            shift = {"xytext": (-5, 5), "ha": "right"}
         for number, place in zip(grown, places, strict=True):
             axes.annotate(
                 str(number),
@@ -129,7 +131,7 @@ def draw(points: Sequence[Point]) -> None:
                 color=colour,
                 fontsize=9,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3},
-                zorder=1.5,
+                zorder=3,
                 **shift,
             )
     axes.set(xscale="log", yscale="log")
@@ -140,6 +142,7 @@ def draw(points: Sequence[Point]) -> None:
     axes.yaxis.set_major_formatter("{x:g} s")
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g} M")
     axes.grid(color="0.92")
+    axes.set_axisbelow(True)
     axes.legend(frameon=False, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(PLOT, metadata={"Date": None})
