@@ -41,6 +41,7 @@ from zkllm.errors import (
     LimitExceeded,
     ProofRejected,
     StatementMismatch,
+    UnsupportedModel,
     UntrustedMaterial,
 )
 from zkllm.exact import reference
@@ -227,6 +228,14 @@ def test_estimate(model: ExactModel, settings: bytes) -> None:
     assert longer.rows > 1.9 * estimate.rows
     assert longer.prove_seconds > estimate.prove_seconds
     assert longer.memory_bytes >= estimate.memory_bytes
+
+
+def test_proofs_that_would_be_too_long_are_refused_before_anything_is_spent(
+    model: ExactModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proofs, "MAX_PROOF", 1000)
+    with pytest.raises(UnsupportedModel, match="expected a proof of at most 1000 bytes"):
+        BACKEND.estimate(model.specification, UNIT, TOKENS)
 
 
 def test_a_false_claim_is_not_tried(model: ExactModel, keys: Path) -> None:

@@ -497,7 +497,7 @@ def test_a_position_beyond_the_context_has_no_row_of_zeros() -> None:
     assert embed is not None
     places = np.pad(model.tensor(embed.positions), ((0, 1), (0, 0)))
     claim = Claim("embed", ids, model.tensor(embed.tokens)[ids] + places, STATEMENT)
-    with pytest.raises(ProofRejected, match="at most 7 tokens, got 8"):
+    with pytest.raises(ProofRejected, match="at most 7 rows, got 8"):
         verify(claim, b"")
 
 

@@ -179,7 +179,7 @@ IMPOSSIBLE: list[tuple[str, Change, str]] = [
     (
         "embed",
         lambda c: replace(c, inputs=np.zeros(13, np.int64), outputs=np.zeros((13, 32), np.int64)),
-        "embed: at most 12 tokens, got 13",
+        "embed: expected at most 12 rows, got 13",
     ),
     (
         "embed",
@@ -192,6 +192,12 @@ IMPOSSIBLE: list[tuple[str, Change, str]] = [
         r"head: expected shape \[2\], got \[2, 1\]",
     ),
     ("head", lambda c: replace(c, first_row=-2), "head: expected a row from 0 on, got -2"),
+    ("mlp[0]", lambda c: replace(c, first_row=1), r"mlp\[0\]: expected the first row 0, got 1"),
+    (
+        "attention[0]",
+        lambda c: replace(c, **dict.fromkeys(("inputs", "outputs"), np.zeros((13, 32), np.int64))),
+        r"attention\[0\]: expected at most 12 rows, got 13",
+    ),
     ("attention[0]", fewer("outputs", slice(2)), r"attention\[0\]: expected shape \[3, 32\]"),
     (
         "attention[0]",

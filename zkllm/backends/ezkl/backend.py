@@ -32,6 +32,7 @@ from zkllm.errors import (
     InputError,
     ProofRejected,
     StatementMismatch,
+    UnsupportedModel,
     UntrustedMaterial,
 )
 from zkllm.exact import reference
@@ -79,7 +80,14 @@ class EzklBackend:
         chosen = recipe.load(_RECIPE)
         no_weights = circuits.no_weights(specification)
         built = circuits.attention(specification, unit, tokens, chosen, no_weights)
-        return _estimate(built, chosen, multiply_adds(specification, unit, tokens))
+        made = _estimate(built, chosen, multiply_adds(specification, unit, tokens))
+        if made.evidence_bytes > proofs.MAX_PROOF:
+            raise UnsupportedModel(
+                f"{unit}: expected a proof of at most {proofs.MAX_PROOF} bytes, "
+                f"this one would have about {made.evidence_bytes}",
+                hint="fewer --tokens, or another backend",
+            )
+        return made
 
     def setup(
         self, model: ExactModel, unit: str, tokens: int, keys: Path, progress: Progress = silent

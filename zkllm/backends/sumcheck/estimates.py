@@ -20,7 +20,7 @@ from zkllm.tensors import IntArray
 # Fitted to units of GPT-2 small at T = 16 to 1024, held and committed (`benchmarks.sumcheck`).
 _SECONDS_A_UNIT = 0.15
 _SECONDS_A_CELL = 1.8e-7
-_SECONDS_A_WEIGHT = {False: 2.5e-8, True: 1.5e-7}
+_SECONDS_A_WEIGHT = {False: 2.5e-8, True: 2e-7}
 """By whether weights are committed to."""
 _SECONDS_A_COMMITTED_WEIGHT = 7e-8
 _BYTES_OF_A_PROCESS = 170 << 20

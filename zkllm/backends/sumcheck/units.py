@@ -49,8 +49,6 @@ class EmbedCircuit(Circuit):
         self.model, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
         self.vocabulary, self.context = a.vocabulary, a.context
         self.ids = require_ids(claim, claim.inputs, a.vocabulary)
-        if len(self.ids) > a.context:
-            raise ConstraintViolation(f"embed: at most {a.context} tokens, got {len(self.ids)}")
         require_shape(claim, claim.outputs, (len(self.ids), a.width))
         self.plan.weight(unit.tokens, (a.vocabulary, a.width))
         self.plan.weight(unit.positions, (a.context, a.width))
@@ -246,9 +244,17 @@ def make_circuit(model: ExactModel, claim: Claim) -> Circuit:
 def check_ranges(specification: Specification, claim: Claim) -> None:
     """Raises `ConstraintViolation` for a boundary that leaves the bound proven for it.
 
+    Likewise for more rows than the context has, and for a first row that only the head may have.
     `verify` has checked that before; no equation here may rest on who called it.
     """
     unit = specification.units()[claim.unit]
+    context = specification.architecture.context
+    if len(claim.inputs) > context:
+        raise ConstraintViolation(
+            f"{claim.unit}: expected at most {context} rows, got {len(claim.inputs)}"
+        )
+    if claim.first_row and not isinstance(unit, Head):
+        raise ConstraintViolation(f"{claim.unit}: expected the first row 0, got {claim.first_row}")
     bounds = specification.boundary_bounds()
     rows: list[tuple[str, IntArray, int]] = []
     if isinstance(unit, Embed):
