@@ -27,8 +27,7 @@ from tests.backends.sumcheck.plain import (
 )
 from zkllm.backends.sumcheck import commitment, kernels
 from zkllm.backends.sumcheck.commitment import ROW, VECTOR
-from zkllm.backends.sumcheck.field import MODULUS, Words
-from zkllm.backends.sumcheck.rounds import words
+from zkllm.backends.sumcheck.field import MODULUS, Words, words
 
 LENGTHS = [1, 2, 3, 37, 64, 65, 3001]
 GREAT = 100_000

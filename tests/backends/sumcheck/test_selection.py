@@ -1,4 +1,6 @@
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from tests.backends.sumcheck.plain import (
 from zkllm.backends.sumcheck.field import ZERO, Ext
 from zkllm.backends.sumcheck.party import Party
 from zkllm.backends.sumcheck.plan import Plan
-from zkllm.backends.sumcheck.selection import Selection, select, selected
+from zkllm.backends.sumcheck.selection import Selection, selected
 from zkllm.exact.model import ExactModel
 
 IDS = (7, 0, 7, 11)
@@ -102,8 +104,13 @@ def test_another_sum_is_refused(committed: bool, tiny_model: ExactModel) -> None
 
     def examine(party: Party) -> None:
         fixed = party.point("fixed", (5,))
-        (total,) = party.exchange("sum", lambda: [Ext(3)], 1)
-        select(party, "selected", "w", s, 0, fixed, total)
+        honest = party.exchange
+
+        def exchange(label: str, make: Callable[[], Sequence[Ext]], count: int) -> list[Ext]:
+            return honest(label, (lambda: [Ext(3)]) if label == "selected" else make, count)
+
+        with patch.object(party, "exchange", exchange):
+            selected(party, "selected", "w", s, 0, fixed)
 
     wrong = replace(circuit, examine=examine)
     wrong.refuse("selected", lambda _: None, committed=committed)

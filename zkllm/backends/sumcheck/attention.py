@@ -7,6 +7,8 @@ other columns hold is multiplied by a mask that the verifier evaluates itself.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from zkllm.backends.sumcheck.field import (
@@ -16,6 +18,7 @@ from zkllm.backends.sumcheck.field import (
     Ext,
     Words,
     add,
+    as_ext,
     contract,
     dot,
     multiply_ext,
@@ -152,8 +155,8 @@ class CausalAttention:
                 line = line + party.integers(self.rest.value)
             marker = party.integers(self.marker)
             outside = add(
-                _scaled(to_field(party.integers(self.entry)), fourth),
-                _scaled(to_field(marker), fifth),
+                multiply_ext(as_ext(to_field(party.integers(self.entry))), fourth.to_words()),
+                multiply_ext(as_ext(to_field(marker)), fifth.to_words()),
             )
             columns = [to_field(x) for x in (line, index, excess, marker)]
             return [inside, subtract(every, inside), *columns, outside]
@@ -248,6 +251,7 @@ class CausalAttention:
         rows, heads, _ = self.dims
         i, h, c = point = party.point("attention: output", self.dims)
 
+        @functools.cache
         def mixing() -> list[Words]:
             entry = party.integers(self.entry).transpose(1, 0, 2).reshape(rows, heads * rows)
             value = party.integers(self.value).transpose(2, 1, 0)
@@ -292,9 +296,3 @@ class CausalAttention:
         limit = (party.value(self.total, (h, i)) - ones_at(self.rows, (h, i))) * along
         high = party.value(self.high.value, point)
         party.require("attention: output remainder", lambda: low + high == limit)
-
-
-def _scaled(values: Words, factor: Ext) -> Words:
-    """Values of the base field times one element of the extension, shape [..., 2]."""
-    wide = np.stack([values, np.zeros_like(values)], axis=-1)
-    return multiply_ext(wide, np.broadcast_to(factor.to_words(), wide.shape))

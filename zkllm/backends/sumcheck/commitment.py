@@ -18,14 +18,15 @@ import numpy.typing as npt
 
 from zkllm.backends.sumcheck.field import (
     CANONICAL_BYTES,
-    MODULUS,
     SIZE,
     Ext,
     Words,
     add,
+    bit_reversal,
     multiply,
     multiply_ext,
     root_of_unity,
+    root_powers,
     subtract,
     total,
 )
@@ -206,17 +207,10 @@ def transform(coefficients: Words, log_length: int) -> Words:
     length = 1 << log_length
     values = np.zeros((rows, length), dtype=np.uint64)
     values[:, :n] = coefficients
-    order = np.zeros(1, dtype=np.int64)
-    for _ in range(log_length):
-        order = np.concatenate([2 * order, 2 * order + 1])
-    values = values[:, order]
+    values = values[:, bit_reversal(log_length)]
     half = 1
     while half < length:
-        root = root_of_unity((2 * half).bit_length() - 1)
-        twiddles = np.ones(1, dtype=np.uint64)
-        while len(twiddles) < half:
-            step = np.uint64(pow(root, len(twiddles), MODULUS))
-            twiddles = np.concatenate([twiddles, multiply(twiddles, step)])
+        twiddles = root_powers(root_of_unity((2 * half).bit_length() - 1), half)
         pairs = values.reshape(rows, length // (2 * half), 2, half)
         high = multiply(pairs[:, :, 1, :], twiddles)
         low = pairs[:, :, 0, :]
@@ -229,8 +223,8 @@ def of_words(factors: Words, width: int) -> Words:
     """Factors of rows [R, 2] as factors of their words [R·width, 2]: a + b·X has two."""
     if width == 1:
         return factors
-    x = np.broadcast_to(Ext(0, 1).to_words(), factors.shape)
-    return np.stack([factors, multiply_ext(factors, x)], axis=1).reshape(-1, 2)
+    times_x = multiply_ext(factors, Ext(0, 1).to_words())
+    return np.stack([factors, times_x], axis=1).reshape(-1, 2)
 
 
 def combined(columns: Words, factors: Words) -> Words:

@@ -7,6 +7,8 @@ which is all that a verifier needs.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -150,10 +152,20 @@ def multiply(a: Operand, b: Operand) -> Words:
 
 
 def multiply_ext(a: Words, b: Words) -> Words:
-    """The product a·b of elements of the extension, shapes [..., 2]."""
+    """The product a·b of elements of the extension, shapes [..., 2] that broadcast."""
     cross = add(multiply(a[..., 0], b[..., 1]), multiply(a[..., 1], b[..., 0]))
     tail = multiply(multiply(a[..., 1], b[..., 1]), np.uint64(NON_RESIDUE))
     return np.stack([add(multiply(a[..., 0], b[..., 0]), tail), cross], axis=-1)
+
+
+def as_ext(values: Words) -> Words:
+    """Values of the base field as elements of the extension, shape [..., 2]."""
+    return np.stack([values, np.zeros_like(values)], axis=-1)
+
+
+def words(elements: Sequence[Ext]) -> Words:
+    """Elements of the extension as an array [n, 2]."""
+    return np.array([[x.a, x.b] for x in elements], dtype=np.uint64).reshape(-1, 2)
 
 
 def total(a: Words) -> Words:
@@ -212,3 +224,21 @@ def root_of_unity(logarithm: int) -> int:
     if not 0 <= logarithm <= TWO_ADICITY:
         raise ValueError(f"expected a logarithm of 0..{TWO_ADICITY}, got {logarithm}")
     return pow(NON_RESIDUE, (MODULUS - 1) >> logarithm, MODULUS)
+
+
+def root_powers(root: int, count: int) -> Words:
+    """1, root, root², ... : `count` of them, a power of two."""
+    result = np.ones(1, dtype=np.uint64)
+    while len(result) < count:
+        step = np.uint64(pow(root, len(result), MODULUS))
+        result = np.concatenate([result, multiply(result, step)])
+    return result
+
+
+@functools.cache
+def bit_reversal(logarithm: int) -> npt.NDArray[np.int64]:
+    """Every number below 2^logarithm with its bits reversed."""
+    order = np.zeros(1, dtype=np.int64)
+    for _ in range(logarithm):
+        order = np.concatenate([2 * order, 2 * order + 1])
+    return order

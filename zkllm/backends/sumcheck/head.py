@@ -9,9 +9,10 @@ from zkllm.backends.sumcheck.field import (
     ZERO,
     Ext,
     Words,
-    add,
+    as_ext,
     contract,
     multiply_ext,
+    subtract,
     to_field,
 )
 from zkllm.backends.sumcheck.operations import bits_of, require_no_wrap
@@ -88,14 +89,8 @@ class Margins:
     def _weight_rows(self, party: Party, i: Coordinates, j: Coordinates) -> Words:
         """M(i, d) = eq(i)·(ones(j)·W[d, id_i] - W(d, j)), shape [n, d, 2]."""
         weight = party.tensor(self.unit.weight)
-        rows, width = self.x.dims
-        every, spread = (
-            ones(self.vocabulary, j),
-            contract(weights((self.vocabulary,), (j,)), weight.T),
-        )
-        wide = np.zeros((rows, width, 2), dtype=np.uint64)
-        wide[..., 0] = to_field(weight[:, list(self.ids)].T)
-        wide = multiply_ext(wide, np.broadcast_to(every.to_words(), wide.shape))
-        minus = multiply_ext(spread, np.broadcast_to((-ONE).to_words(), spread.shape))
-        wide = add(wide, np.broadcast_to(minus, wide.shape))
-        return multiply_ext(wide, np.broadcast_to(weights((rows,), (i,))[:, None, :], wide.shape))
+        every = ones(self.vocabulary, j)
+        spread = contract(weights((self.vocabulary,), (j,)), weight.T)
+        picked = as_ext(to_field(weight[:, list(self.ids)].T))
+        difference = subtract(multiply_ext(picked, every.to_words()), spread)
+        return multiply_ext(difference, weights((len(self.ids),), (i,))[:, None, :])

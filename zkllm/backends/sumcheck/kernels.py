@@ -37,8 +37,9 @@ from zkllm.backends.sumcheck.field import (
     NON_RESIDUE,
     Words,
     add,
-    multiply,
+    bit_reversal,
     root_of_unity,
+    root_powers,
 )
 
 T = TypeVar("T")
@@ -652,22 +653,8 @@ def _twiddles(logarithm: int) -> Words:
     table = np.ones(1 << logarithm, dtype=np.uint64)
     for log in range(logarithm):
         half = 1 << log
-        root = root_of_unity(log + 1)
-        filled = 1
-        while filled < half:
-            step = np.uint64(pow(root, filled, MODULUS))
-            table[half + filled : half + 2 * filled] = multiply(table[half : half + filled], step)
-            filled *= 2
+        table[half : 2 * half] = root_powers(root_of_unity(log + 1), half)
     return table
-
-
-@functools.cache
-def _reversal(logarithm: int) -> npt.NDArray[np.int64]:
-    """Every number below 2^logarithm with its bits reversed."""
-    order = np.zeros(1, dtype=np.int64)
-    for _ in range(logarithm):
-        order = np.concatenate([2 * order, 2 * order + 1])
-    return order
 
 
 def _vector_field(builder: Any) -> tuple[Any, Any, Any]:
@@ -781,7 +768,7 @@ def encode(matrix: Words, blowup: int) -> Words:
     """Rows [r, n] as coefficients of polynomials, evaluated on all roots of unity of order n·b."""
     rows, n = matrix.shape
     out = np.empty((rows, n * blowup), dtype=np.uint64)
-    order, twiddles = _reversal(n.bit_length() - 1), _twiddles((n * blowup).bit_length() - 1)
+    order, twiddles = bit_reversal(n.bit_length() - 1), _twiddles((n * blowup).bit_length() - 1)
     _in_pieces(rows, 1, functools.partial(_encode_rows, matrix, out, order, twiddles))
     return out
 

@@ -17,6 +17,7 @@ from zkllm.backends.sumcheck.field import (
     ZERO,
     Ext,
     Words,
+    as_ext,
     contract,
     dot,
     powers,
@@ -206,7 +207,7 @@ class Norm:
 
         def squares() -> list[Ext]:
             values = party.integers(root)
-            return [dot(weights((rows,), (i,)), _as_ext(to_field(values * values)))]
+            return [dot(weights((rows,), (i,)), as_ext(to_field(values * values)))]
 
         (claim,) = party.exchange(f"{self.name}: squared root", squares, 1)
         at, value = party.sumcheck(
@@ -351,8 +352,3 @@ class Gelu:
         for n, r, s in zip(self.dims, point, at, strict=True):
             weight = weight * eq_within(n, r, s)
         party.require(self.name, lambda: value == weight * inner)
-
-
-def _as_ext(values: Words) -> Words:
-    """Values of the base field as elements of the extension."""
-    return np.stack([values, np.zeros_like(values)], axis=-1)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from zkllm.backends.sumcheck import commitment, kernels
 from zkllm.backends.sumcheck.commitment import Shape
-from zkllm.backends.sumcheck.field import Ext, Words, add, dot, to_field
+from zkllm.backends.sumcheck.field import Ext, Words, add, dot, to_field, words
 from zkllm.backends.sumcheck.party import (
     Functional,
     Monomial,
@@ -19,7 +19,7 @@ from zkllm.backends.sumcheck.party import (
     encode_elements,
 )
 from zkllm.backends.sumcheck.plan import Combination, Place, Plan, cells, total
-from zkllm.backends.sumcheck.rounds import Fractions, ProductRounds, words
+from zkllm.backends.sumcheck.rounds import Fractions, ProductRounds
 from zkllm.backends.sumcheck.shapes import Coordinates, Dims
 from zkllm.backends.sumcheck.witness import Witness
 from zkllm.exact.model import ExactModel

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
 
 from zkllm.backends.sumcheck import kernels, shapes
-from zkllm.backends.sumcheck.field import ONE, ZERO, Ext, Words, to_field
+from zkllm.backends.sumcheck.field import ONE, ZERO, Ext, Words, to_field, words
 from zkllm.backends.sumcheck.lookups import lengths
 from zkllm.backends.sumcheck.party import Monomial
 from zkllm.backends.sumcheck.plan import cells
@@ -263,8 +262,3 @@ class FractionRounds:
         p0, p1 = (Ext.from_words(self._top[0, k]) for k in range(2))
         d0, d1 = (Ext.from_words(self._bottom[0, k]) for k in range(2))
         return [p0 - self._factor * d0, p1, d0, d1]
-
-
-def words(point: Sequence[Ext]) -> Words:
-    """Coordinates as an array [k, 2]."""
-    return np.array([[r.a, r.b] for r in point], dtype=np.uint64).reshape(-1, 2)

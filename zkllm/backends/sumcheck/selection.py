@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +28,7 @@ class Selection:
         if self.spread == ZERO:
             values = np.zeros((self.length, 2), dtype=np.uint64)
         else:
-            spread = np.broadcast_to(self.spread.to_words(), (self.length, 2))
-            values = multiply_ext(weights((self.length,), (self.rho,)), spread)
+            values = multiply_ext(weights((self.length,), (self.rho,)), self.spread.to_words())
         for i, factor in zip(self.ids, self.factors, strict=True):
             values[i] = add(values[i], factor.to_words())
         return values
@@ -42,33 +42,23 @@ class Selection:
         return result
 
 
-def select(
-    party: Party, label: str, name: str, selection: Selection, axis: int, fixed: Point, total: Ext
-) -> None:
-    """Show that Σ_v A(v)·w(v, fixed) = `total`, where v is dimension `axis` of the weight `name`.
+def selected(
+    party: Party, label: str, name: str, selection: Selection, axis: int = 0, fixed: Point = ()
+) -> Ext:
+    """Σ_v A(v)·w(v, fixed), where v is dimension `axis` of the weight `name`: sent, and shown.
 
     `fixed` are the points of the other dimensions (at most one), drawn beforehand.
     """
 
+    # Bound once for the sum and for its sumcheck: it takes a pass over the whole weight.
+    @functools.cache
     def tables() -> list[Words]:
         return [selection.table(), _fibre(party, name, axis, fixed)]
 
+    (total,) = party.exchange(label, lambda: [dot(*tables())], 1)
     (at,), value = party.sumcheck(label, (selection.length,), total, tables, [(ONE, (0, 1))])
-    point = (*fixed[:axis], at, *fixed[axis:])
-    weight = party.weight(name, point)
+    weight = party.weight(name, (*fixed[:axis], at, *fixed[axis:]))
     party.require(label, lambda: value == selection.at(at) * weight)
-
-
-def selected(
-    party: Party, label: str, name: str, selection: Selection, axis: int = 0, fixed: Point = ()
-) -> Ext:
-    """Σ_v A(v)·w(v, fixed): sent by the prover, and shown."""
-
-    def make() -> list[Ext]:
-        return [dot(selection.table(), _fibre(party, name, axis, fixed))]
-
-    (total,) = party.exchange(label, make, 1)
-    select(party, label, name, selection, axis, fixed, total)
     return total
 
 

@@ -28,6 +28,7 @@ from zkllm.backends.sumcheck.field import (
     contract,
     dot,
     multiply_ext,
+    words,
 )
 from zkllm.tensors import IntArray
 
@@ -142,7 +143,7 @@ def eq_table(r: Coordinates) -> Words:
     for value in r:
         upper = [value * entry for entry in table]
         table = [entry - other for entry, other in zip(table, upper, strict=True)] + upper
-    return np.array([[entry.a, entry.b] for entry in table], dtype=np.uint64)
+    return words(table)
 
 
 def weights(dims: Dims, point: Point) -> Words:
