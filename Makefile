@@ -2,20 +2,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-.PHONY: env demo test test-fast lint bench golden clean
+.PHONY: env demo test test-fast lint bench golden package bare clean
 .DEFAULT_GOAL := demo
 
 env: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[prove]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all]'
 	touch $@
 
 # Tests also train and compare with torch, the largest of all packages.
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[prove,train,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,train,dev]'
 	touch $@
 
 demo: env
@@ -40,6 +40,18 @@ bench: $(VENV)/.ready-dev
 
 golden: $(VENV)/.ready-dev
 	$(BIN)/python -m tests.golden.make
+
+# The sdist, and the wheel that is made from it and not from the checkout.
+package: $(VENV)/.ready-dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+# The wheel without extras, in an environment and a folder of its own.
+bare: package
+	rm -rf build/bare
+	$(PYTHON) -m venv build/bare
+	build/bare/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	build/bare/bin/python -P tests/bare.py tests/golden/v1
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

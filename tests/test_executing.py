@@ -421,7 +421,7 @@ def test_auto_falls_back_to_the_cpu_and_says_so(fresh: ExactModel):
 def test_cuda_without_cuda_says_what_to_install(fresh: ExactModel):
     with pytest.raises(BackendError, match="device cuda: expected CUDAExecutionProvider") as caught:
         Executor(fresh, "cuda")
-    assert "zkllm[gpu]" in caught.value.hint
+    assert "'.[gpu]'" in caught.value.hint
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "zkllm"
 
 LAYERS: list[set[str]] = [
-    {"errors", "digests", "tensors", "records", "files", "data"},
+    {"errors", "extras", "digests", "tensors", "records", "files", "data"},
     {"exact", "checkpoints", "statement", "bundle", "policy", "tokenization", "workers"},
     {"backends"},
     {"verifying"},

@@ -18,6 +18,7 @@ from zkllm.demonstrating import forge
 from zkllm.exact.model import ExactModel
 
 ROOT = Path(__file__).resolve().parents[1]
+ACTION = ROOT / ".github" / "actions" / "verify"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -118,9 +119,10 @@ def gate(pipeline: Path, answers: str) -> int:
 
 def action(pipeline: Path, bundles: str, **asked: str) -> subprocess.CompletedProcess[str]:
     """The last step of the composite action, as a runner would run it."""
-    text = (ROOT / ".github" / "actions" / "verify" / "action.yml").read_text(encoding="utf-8")
+    text = (ACTION / "action.yml").read_text(encoding="utf-8")
     script = text.split("      run: |\n")[-1]
     inputs = {
+        "ACTION": str(ACTION),
         "BUNDLES": bundles,
         "POLICY": "verification/policy.toml",
         "MODEL": "verification/model",
@@ -129,7 +131,11 @@ def action(pipeline: Path, bundles: str, **asked: str) -> subprocess.CompletedPr
         "PROMPT": "",
         "NEW_TOKENS": "",
         "JUNIT": "junit.xml",
+        "GITHUB_OUTPUT": "outputs",
+        "GITHUB_STEP_SUMMARY": "summary.md",
     } | asked
+    for name in ("outputs", "summary.md"):
+        (pipeline / name).unlink(missing_ok=True)
     return subprocess.run(
         ["bash", "-c", script],
         cwd=pipeline,
@@ -162,6 +168,60 @@ def test_the_action_asks_what_its_caller_asked(pipeline: Path) -> None:
         done = action(pipeline, bundle, **{name: other})
         assert done.returncode == 3, done.stderr
         assert other in done.stderr
+
+
+def test_the_action_expands_patterns_and_tells_what_came_out(pipeline: Path) -> None:
+    shutil.rmtree(pipeline / "many", ignore_errors=True)
+    (pipeline / "many" / "deep").mkdir(parents=True)
+    good = pipeline / "answers" / "answer.bundle"
+    shutil.copy(good, pipeline / "many" / "two words.bundle")
+    shutil.copy(good, pipeline / "many" / "deep" / "b.bundle")
+    assert action(pipeline, "many/*.bundle answers/*.bundle").returncode == 0
+    summary = (pipeline / "summary.md").read_text(encoding="utf-8")
+    assert "### zkllm verify: verified" in summary
+    assert "two words.bundle" in summary
+    assert "b.bundle" not in summary.replace("two words.bundle", "")
+    assert (pipeline / "outputs").read_text() == "verdict=verified\nexit-code=0\n"
+    assert action(pipeline, "many/**/*.bundle").returncode == 0
+    assert "deep/b.bundle" in (pipeline / "summary.md").read_text(encoding="utf-8")
+    # one pattern that finds nothing is a gate that checks less than it says
+    assert action(pipeline, "many/*.bundle none/*.bundle").returncode == 2
+    assert (pipeline / "outputs").read_text() == "verdict=error\nexit-code=2\n"
+    assert not (pipeline / "junit.xml").exists()
+
+
+def test_the_summary_shows_names_and_messages_as_text(pipeline: Path) -> None:
+    folder = pipeline / "hostile"
+    folder.mkdir(exist_ok=True)
+    name = "x`|<img src=a>|[y](z)\n### verified.bundle"
+    (folder / name).write_bytes(b"none")
+    done = action(pipeline, "hostile/*.bundle")
+    assert done.returncode == 4
+    assert (pipeline / "outputs").read_text() == "verdict=error\nexit-code=4\n"
+    summary = (pipeline / "summary.md").read_text(encoding="utf-8")
+    assert "<img" not in summary
+    assert "\n### verified" not in summary
+    (row,) = (line for line in summary.splitlines() if "hostile/" in line)
+    assert row.count("|") == 4
+    assert "`" not in row
+
+
+def test_the_action_installs_from_its_own_checkout(tmp_path: Path) -> None:
+    text = (ACTION / "action.yml").read_text(encoding="utf-8")
+    script = text.split("      run: |\n")[1].split("    - id: verify")[0]
+    assert 'install --quiet "$checkout' in script
+    elsewhere = tmp_path / ".github" / "actions" / "verify"
+    elsewhere.mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "other"\n')
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env=environment() | {"ACTION": str(elsewhere), "EXTRAS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 5
+    assert "no checkout of zkllm" in done.stdout
 
 
 def test_the_author_of_a_proposal_writes_no_part_of_the_gate() -> None:

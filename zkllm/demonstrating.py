@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from zkllm.bundle import BackendName, Bundle, boundary_digests
 from zkllm.errors import VerificationError
 from zkllm.exact.model import ExactModel
 from zkllm.exporting import export
+from zkllm.extras import installed
 from zkllm.files import fresh_folder, write_atomically
 from zkllm.keys import audit, policy_for, setup
 from zkllm.proving import prove
@@ -36,8 +36,8 @@ class Step:
 
 
 def has_ezkl() -> bool:
-    """Whether the extra `prove` is installed."""
-    return importlib.util.find_spec("ezkl") is not None
+    """Whether the extra `ezkl` is installed."""
+    return installed("ezkl")
 
 
 def demonstrate(

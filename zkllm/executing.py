@@ -13,6 +13,7 @@ from zkllm.errors import BackendError, InputError, LimitExceeded
 from zkllm.exact import arithmetic, reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Attention, Embed, Head, Mlp
+from zkllm.extras import require_packages
 from zkllm.tensors import IntArray
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -22,7 +23,10 @@ Past = tuple[IntArray, IntArray]
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
-_INSTALL_CUDA = "pip uninstall onnxruntime, then pip install 'zkllm[gpu]' with CUDA 12 and cuDNN 9"
+_INSTALL_CUDA = (
+    "pip uninstall onnxruntime, then in a checkout of zkllm: pip install '.[gpu]', "
+    "with CUDA 12 and cuDNN 9"
+)
 _EMULATION = (
     "CUBLAS_EMULATION_STRATEGY",
     "CUBLAS_EMULATION_SPECIAL_VALUES_SUPPORT_MASK",
@@ -56,7 +60,8 @@ class Executor:
         `InputError` if the model was not compiled, `DigestMismatch` for edited weights or graphs,
         `BackendError` if the device is missing or does not compute exactly.
         """
-        # onnx and onnxruntime take a second to import: only those who execute wait for it
+        require_packages("onnx", "onnxruntime")
+        # both take a second to import: only those who execute wait for it
         from zkllm.exact.graph import read_compiled
 
         self._specification = model.specification

@@ -15,6 +15,7 @@ from zkllm.errors import DigestMismatch, InputError, UnsupportedModel
 from zkllm.exact import model as exact_model
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import PRECISIONS, Precision, build, default_precision, logit_fraction
+from zkllm.extras import require_packages
 from zkllm.fidelity import Fidelity, measure
 from zkllm.files import read_limited, write_atomically, write_folder_atomically
 
@@ -87,6 +88,7 @@ def export(
     blocks i to j-1 as a fragment; `text` is what the fidelity report compares on. Raises
     `UnsupportedModel` for what cannot be made exact, `InputError` for a bad checkpoint.
     """
+    require_packages("onnx", "safetensors")
     from zkllm.exact.graph import compile_units
 
     folder = Path(folder)
@@ -128,6 +130,7 @@ def check(folder: Path, source: str | Path | Any) -> Digest:
 
     Raises `DigestMismatch` that names the first thing that differs.
     """
+    require_packages("safetensors")
     model = ExactModel.from_folder(folder)
     model.check_all()
     spec = model.specification

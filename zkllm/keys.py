@@ -13,6 +13,7 @@ from zkllm.errors import InputError
 from zkllm.exact.check import check_bounds
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
+from zkllm.extras import require_packages
 from zkllm.files import unit_file_name
 from zkllm.planning import assign, plan
 from zkllm.policy import Policy
@@ -40,6 +41,7 @@ def setup(
         model = ExactModel.from_folder(model)
     if backend == "replay":
         raise InputError("replay: has no keys to make", hint="setup serves ezkl and sumcheck")
+    require_packages(*get_backend(backend).prover_packages)
     positions = tokens if backend == "ezkl" else 1
     planned = plan(model.specification, backend, positions, units, keys=True, jobs=1)
     planned.require_fit()

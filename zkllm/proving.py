@@ -15,6 +15,7 @@ from zkllm.backends.base import Claim, Pin, Progress, silent
 from zkllm.bundle import BackendName, Bundle, Evidence
 from zkllm.errors import BackendError, InputError, VerificationError
 from zkllm.exact.model import ExactModel
+from zkllm.extras import require_packages
 from zkllm.files import read_limited, unit_file_name, write_atomically
 from zkllm.planning import Plan, assign, plan
 from zkllm.policy import Policy
@@ -52,6 +53,8 @@ def prove(
     specification = model.specification
     if not isinstance(assignment, Mapping):
         assignment = assign(specification, assignment)
+    for name in sorted(set(assignment.values())):
+        require_packages(*get_backend(name).prover_packages)
     if not is_nonce(nonce):
         raise InputError(f"nonce: expected at most {MAX_NONCE} printable ASCII characters")
     if output.exists() and not force:

@@ -86,6 +86,8 @@ class Backend(Protocol):
     """One way to make and check evidence."""
 
     name: BackendName
+    prover_packages: tuple[str, ...]
+    """What `setup` and `prove` need beyond the base install (`zkllm.extras`)."""
 
     def unsupported(self, specification: Specification, unit: str) -> str:
         """Why this backend cannot prove `unit`; empty if it can."""

@@ -21,6 +21,7 @@ class ReplayBackend:
     """Evidence is empty; verification costs about one inference and needs the weights."""
 
     name: BackendName = "replay"
+    prover_packages: tuple[str, ...] = ()
 
     def unsupported(self, specification: Specification, unit: str) -> str:
         return ""

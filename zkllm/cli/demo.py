@@ -11,6 +11,7 @@ from rich.markup import escape
 from zkllm import output
 from zkllm.cli import options
 from zkllm.errors import BackendError, VerificationError
+from zkllm.extras import missing
 from zkllm.verifying import Report
 
 
@@ -29,7 +30,7 @@ def command(prompt: str | None, folder: Path | None, force: bool) -> None:
 
     if not demonstrating.has_ezkl():
         output.err.print("[yellow]ezkl is not installed:[/] sumcheck proves attention too")
-        output.err.print(escape("hint: pip install 'zkllm[prove]'"), style="cyan")
+        output.err.print(escape(f"hint: {missing('ezkl').hint}"), style="cyan")
     refused = False
     with tempfile.TemporaryDirectory(prefix="zkllm-demo-") as temporary:
         target = folder or Path(temporary)

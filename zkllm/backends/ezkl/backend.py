@@ -64,6 +64,7 @@ class EzklBackend:
     """Evidence is one proof; what it is about, the verifier puts together by itself."""
 
     name: BackendName = "ezkl"
+    prover_packages: tuple[str, ...] = ("ezkl",)
 
     def unsupported(self, specification: Specification, unit: str) -> str:
         return circuits.unsupported(specification, unit, recipe.load(_RECIPE))

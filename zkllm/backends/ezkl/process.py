@@ -18,6 +18,7 @@ from typing import Any
 from zkllm.backends.base import Progress, silent
 from zkllm.backends.ezkl.worker import peak_bytes
 from zkllm.errors import BackendError
+from zkllm.extras import missing
 
 COMMAND = (sys.executable, "-m", "zkllm.backends.ezkl.worker")
 """What is run."""
@@ -74,12 +75,10 @@ def call(
         reason = (err.strerror or str(err)).lower()
         raise BackendError(f"ezkl {operation} could not be run: {reason}") from err
     if "error" in answer:
+        if answer["error"] == "ModuleNotFoundError":
+            raise missing("ezkl")
         message = " ".join(answer["message"].split())[:300]
-        missing = answer["error"] == "ModuleNotFoundError"
-        raise BackendError(
-            f"ezkl {operation} failed: {answer['error']}: {message}",
-            hint='install it with: pip install "zkllm[prove]"' if missing else "",
-        )
+        raise BackendError(f"ezkl {operation} failed: {answer['error']}: {message}")
     return Result(answer["value"], max(peak, answer["peak"]), time.monotonic() - start)
 
 

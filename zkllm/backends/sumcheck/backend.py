@@ -33,6 +33,7 @@ from zkllm.errors import (
 )
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Attention, Mlp, Specification
+from zkllm.extras import require_packages
 from zkllm.files import read_limited, unit_file_name, write_atomically
 from zkllm.records import from_json, to_json
 from zkllm.tensors import IntArray, tensor_digest
@@ -90,6 +91,7 @@ class SumcheckBackend:
     """Proves every unit, in time near linear in its cells; see `docs/protocol.md`."""
 
     name: BackendName = "sumcheck"
+    prover_packages: tuple[str, ...] = ("numba",)
 
     def unsupported(self, specification: Specification, unit: str) -> str:
         try:
@@ -147,6 +149,7 @@ class SumcheckBackend:
         self, model: ExactModel, claim: Claim, keys: Path | None, progress: Progress = silent
     ) -> bytes:
         # compiled kernels are the prover's alone
+        require_packages(*self.prover_packages)
         from zkllm.backends.sumcheck import kernels
 
         kernels.prepare(progress)
@@ -212,6 +215,7 @@ def table_names(specification: Specification, unit: str) -> tuple[str, ...]:
 
 def _commit(model: ExactModel, unit: str, progress: Progress) -> Commitment:
     """The commitment to the weights of `unit`, from the model."""
+    require_packages(*SumcheckBackend.prover_packages)
     from zkllm.backends.sumcheck import kernels
     from zkllm.backends.sumcheck.prover import commit_weights
 

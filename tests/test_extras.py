@@ -1,0 +1,95 @@
+"""What the base install leaves out is missed in one line, before any work."""
+
+from __future__ import annotations
+
+import importlib.util
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import zkllm
+from tests.traces import trace
+from zkllm import extras
+from zkllm.errors import BackendError
+from zkllm.exact.model import ExactModel
+from zkllm.proving import prove
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch):
+    """`without("numba")`: from then on that package is not installed."""
+    real = importlib.util.find_spec
+
+    def hide(*packages: str) -> None:
+        def find(name: str, package: str | None = None) -> Any:
+            return None if name in packages else real(name, package)
+
+        monkeypatch.setattr(importlib.util, "find_spec", find)
+
+    return hide
+
+
+def test_every_package_comes_with_its_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for package, extra in extras.EXTRAS.items():
+        brought = " ".join(project["optional-dependencies"][extra])
+        assert package in brought
+        assert package not in " ".join(project["dependencies"])
+
+
+def test_what_is_there_is_not_missed(without):
+    without("numba")
+    extras.require_packages("onnx", "onnxruntime")
+    with pytest.raises(BackendError, match="expected the package numba, found none") as caught:
+        extras.require_packages("onnx", "numba")
+    assert "'prove'" in caught.value.message
+    assert "'.[prove]'" in caught.value.hint
+
+
+def test_no_hint_installs_by_name():
+    """Nobody owns the name `zkllm` in a public registry, so no text may send anyone there."""
+    texts = [*ROOT.glob("zkllm/**/*.py"), *ROOT.glob("docs/*.md"), ROOT / "README.md"]
+    texts += [*ROOT.glob(".github/**/*.yml"), *ROOT.glob("examples/**/*")]
+    for path in texts:
+        if path.is_file():
+            assert "install zkllm" not in path.read_text(encoding="utf-8"), path
+            assert "install 'zkllm" not in path.read_text(encoding="utf-8"), path
+
+
+@pytest.mark.parametrize(
+    ("package", "command"),
+    [
+        ("onnx", "export demo -o {new}"),
+        ("safetensors", "export demo -o {new}"),
+        ("safetensors", "export demo --check {model}"),
+        ("onnxruntime", "run {model} -p 12+34= -n 3 -o {new}"),
+        ("numba", "setup {model} --backend sumcheck --keys {new}"),
+        ("ezkl", "setup {model} --backend ezkl --keys {new}"),
+    ],
+)
+def test_a_command_says_what_it_misses(
+    without, demo_model: ExactModel, tmp_path: Path, package: str, command: str
+):
+    without(package)
+    new = tmp_path / "new"
+    words = [word.format(model=demo_model.folder, new=new) for word in command.split()]
+    done = zkllm(*words)
+    assert done.code == 5
+    assert f"expected the package {package}, found none" in done.err
+    assert "Traceback" not in done.err
+    assert not new.exists()
+
+
+def test_a_prover_misses_its_packages_before_it_begins(
+    without, demo_model: ExactModel, tmp_path: Path
+):
+    run = trace(demo_model, "12+34=", 3)
+    without("ezkl", "numba")
+    with pytest.raises(BackendError, match="the package numba"):
+        prove(run, demo_model, "sumcheck", tmp_path / "none")
+    assert not list(tmp_path.iterdir())
+    prove(run, demo_model, "replay", tmp_path / "bundle")
