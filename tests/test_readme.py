@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
 import subprocess
 import sys
+import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,7 @@ from zkllm import bundle as container
 from zkllm.cli import _COMMANDS
 from zkllm.demonstrating import forge
 from zkllm.exact.model import ExactModel
+from zkllm.exact.specification import Specification
 
 ROOT = Path(__file__).resolve().parents[1]
 ACTION = ROOT / ".github" / "actions" / "verify"
@@ -94,6 +98,23 @@ def test_links_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_format_names_every_field_of_a_specification() -> None:
+    text = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    chapter = text.split("### `spec.json`")[1].split("\n## ")[0]
+
+    def fields(kind: Any) -> set[str]:
+        if typing.get_args(kind):
+            return set().union(*(fields(part) for part in typing.get_args(kind)))
+        if not dataclasses.is_dataclass(kind):
+            return set()
+        hints = typing.get_type_hints(kind)
+        return set(hints).union(*(fields(hint) for hint in hints.values()))
+
+    named = fields(Specification)
+    assert len(named) > 50
+    assert not {name for name in named if f"`{name}`" not in chapter}
 
 
 @pytest.fixture(scope="module")
