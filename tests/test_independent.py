@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
 import importlib
 import json
 import pkgutil
 import random
+import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -250,6 +252,26 @@ def test_commitments_to_weights(unit: str, tmp_path: Path) -> None:
     claim = run(model, 3, 1)[unit]
     vector = prove(model, claim, "committed", tmp_path)
     assert independent.commitment(*in_plain_integers(model, claim)) == vector.root
+
+
+def statement_digest(statement: dict[str, Any]) -> str:
+    """The digest of a statement, from `docs/format.md` alone."""
+    domain = b"zkllm/statement/v1"
+    text = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode()
+    return f"sha256:{hashlib.sha256(struct.pack('<H', len(domain)) + domain + text).hexdigest()}"
+
+
+def test_a_nonce_that_somebody_edited(tiny_model: ExactModel, tmp_path: Path) -> None:
+    """Both verifiers absorb the statement with its nonce, and neither believes in another."""
+    bundle = trace(tiny_model, "abc", 3)
+    bundle = replace(bundle, statement=replace(bundle.statement, nonce="one"))
+    for claim in claims(bundle, tiny_model.specification):
+        if claim.unit in ("embed", "head"):
+            vector = prove(tiny_model, claim, "held", tmp_path)
+            for nonce in ("one", "two", ""):
+                statement = statement_digest(bundle.statement.to_json() | {"nonce": nonce})
+                edited = replace(vector, claim=replace(claim, statement=statement))
+                assert (edited.verdict() is not None) == (nonce == "one")
 
 
 # Plans and openings without a proof

@@ -23,7 +23,8 @@ POLICY = Policy(
     [
         POLICY,
         replace(POLICY, insecure_srs=True),
-        replace(POLICY, require_fresh=True, bundle_versions=(1, 2)),
+        replace(POLICY, freshness="unbound", bundle_versions=(1, 2)),
+        replace(POLICY, freshness="required", units=dict(POLICY.units) | {"embed": "sumcheck"}),
         replace(POLICY, keys={}),
     ],
 )
@@ -41,13 +42,26 @@ def test_an_insecure_srs_is_said_in_words() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "match"),
     [
-        ("format = 1", "format = 2", "policy format 1, got 2"),
-        ("format = 1", "", "policy format 1, got None"),
+        ("format = 2", "format = 3", "policy format 1 or 2, got 3"),
+        ("format = 2", "format = 0", "policy format 1 or 2, got 0"),
+        ("format = 2", "", "policy format 1 or 2, got None"),
         (f'model = "{DIGEST}"', 'model = "sha256:12"', "model: expected a sha256 digest"),
         (f'model = "{DIGEST}"', "", "model: expected a sha256 digest, got None"),
         ('"ezkl"', '"magic"', "expected one of replay, ezkl, sumcheck, got 'magic'"),
-        ("require_fresh = false", 'require_fresh = "no"', "require_fresh: expected true or false"),
-        ("require_fresh = false", "lax = true", "unknown field lax"),
+        (
+            '"requested"',
+            '"no"',
+            "freshness: expected one of required, requested, unbound, got 'no'",
+        ),
+        (
+            '"requested"',
+            "true",
+            "freshness: expected one of required, requested, unbound, got True",
+        ),
+        ('"requested"', '["required"]', "freshness: expected one of"),
+        ('freshness = "requested"', "require_fresh = true", "unknown field require_fresh"),
+        ('freshness = "requested"', "lax = true", "unknown field lax"),
+        ('"requested"', '"required"', "expected a unit by sumcheck, .* found only ezkl and replay"),
         ("bundle_versions = [1]", "bundle_versions = []", "at least one version"),
         ("bundle_versions = [1]", 'bundle_versions = ["1"]', "a list of integers"),
         ("[units]", 'srs = "any"\n[units]', "srs: expected 'insecure-development'"),
@@ -65,6 +79,45 @@ def test_refusals(old: str, new: str, match: str, tmp_path: Path) -> None:
     with pytest.raises((InputError, UnsupportedVersion), match=match) as caught:
         Policy.from_file(path)
     assert str(path) in caught.value.message
+
+
+FIRST = POLICY.to_toml().replace("format = 2", "format = 1")
+
+
+@pytest.mark.parametrize(
+    ("field", "freshness"),
+    [
+        ("require_fresh = true", "required"),
+        ("require_fresh = false", "requested"),
+        ("", "requested"),
+    ],
+)
+def test_format_1_reads_on(field: str, freshness: str, tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    text = FIRST.replace('freshness = "requested"', field).replace('"replay"', '"sumcheck"')
+    path.write_text(text)
+    assert Policy.from_file(path).freshness == freshness
+
+
+@pytest.mark.parametrize(
+    ("field", "match"),
+    [
+        ('freshness = "unbound"', "unknown field freshness"),
+        ("require_fresh = 1", "require_fresh: expected true or false, got 1"),
+        ("require_fresh = true", "freshness: expected a unit by sumcheck"),
+    ],
+)
+def test_format_1_is_read_strictly(field: str, match: str, tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(FIRST.replace('freshness = "requested"', field))
+    with pytest.raises(InputError, match=match):
+        Policy.from_file(path)
+
+
+def test_format_2_without_the_field(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(POLICY.to_toml().replace('freshness = "requested"', ""))
+    assert Policy.from_file(path).freshness == "requested"
 
 
 def test_missing_file(tmp_path: Path) -> None:

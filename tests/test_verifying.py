@@ -496,14 +496,6 @@ def test_m56_nonce(tiny_model: ExactModel, honest: Bundle, policy: Policy) -> No
     refuse(StatementMismatch, "got 'n2'", other, tiny_model, policy, nonce="n1")
 
 
-def test_m57_replay_binds_no_nonce(tiny_model: ExactModel, honest: Bundle, policy: Policy) -> None:
-    repeated = change(honest, nonce="n1")
-    data = repeated.to_bytes(tiny_model.specification)
-    assert not verify(data, policy, model=tiny_model, request=Request(nonce="n1")).fresh
-    strict = replace(policy, require_fresh=True)
-    refuse(PolicyViolation, "requires freshness", repeated, tiny_model, strict, nonce="n1")
-
-
 def test_nonce_with_control_characters(
     tiny_model: ExactModel, honest: Bundle, policy: Policy
 ) -> None:

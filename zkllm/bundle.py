@@ -35,6 +35,8 @@ MAX_EVIDENCE: Mapping[BackendName, int] = {
     "sumcheck": 16 << 20,
 }
 """Largest evidence of one unit, in bytes."""
+BINDING: frozenset[BackendName] = frozenset({"sumcheck"})
+"""Backends whose evidence absorbs the digest of the statement, and so the nonce."""
 
 _NAME = re.compile(r"[a-z0-9/]{1,60}(\[[0-9]{1,20}\])?")
 """What the name of any section looks like: it is shown before it is known to be one."""

@@ -132,6 +132,6 @@ def _policy(policy: Policy) -> dict[str, Any]:
         "units": dict(policy.units),
         "keys": {unit: dict(pins) for unit, pins in policy.keys.items()},
         "insecure_srs": policy.insecure_srs,
-        "require_fresh": policy.require_fresh,
+        "freshness": policy.freshness,
         "bundle_versions": list(policy.bundle_versions),
     }

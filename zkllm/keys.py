@@ -16,7 +16,7 @@ from zkllm.exact.specification import Specification
 from zkllm.extras import require_packages
 from zkllm.files import unit_file_name
 from zkllm.planning import assign, plan
-from zkllm.policy import Policy
+from zkllm.policy import Freshness, Policy
 
 _MARKS: Mapping[BackendName, str] = {"ezkl": "vk.key", "sumcheck": "commitment.json"}
 """The file that shows whose keys a unit's folder holds."""
@@ -61,7 +61,7 @@ def policy_for(
     *,
     backends: Sequence[BackendName] = (),
     insecure_srs: bool = False,
-    require_fresh: bool = False,
+    freshness: Freshness = "requested",
 ) -> Policy:
     """A policy for `model` that demands of each unit the first of `backends` that can prove it.
 
@@ -103,7 +103,7 @@ def policy_for(
         units=units,
         keys=pins,
         insecure_srs=insecure_srs,
-        require_fresh=require_fresh,
+        freshness=freshness,
     )
 
 

@@ -263,10 +263,23 @@ def report(result: Report, path: Path | None = None) -> None:
         rows.append((unit_ranges(units), words))
     if result.soundness_bits is not None:
         rows.append(("soundness", f"{result.soundness_bits:.1f} bits, the weakest sumcheck unit"))
-    rows.append(("freshness", "bound to the nonce" if result.fresh else "not bound"))
+    rows.append(("freshness", _freshness(result)))
     if result.assumptions:
         rows.append(("assumes", ", ".join(result.assumptions)))
     facts(rows)
+
+
+def _freshness(result: Report) -> str:
+    """What the nonce says, and which units do not say it themselves."""
+    if result.request.nonce is None:
+        return "not bound: no nonce was given"
+    if not result.fresh:
+        return "not bound: the nonce was only compared, anybody may have put it there"
+    if not result.unbound_units:
+        return "bound to the nonce"
+    binding = [unit for unit in result.units if unit not in result.unbound_units]
+    older = unit_ranges(result.unbound_units)
+    return f"bound to the nonce by {unit_ranges(binding)}; evidence of {older} may be older"
 
 
 def report_json(result: Report, path: Path) -> dict[str, Any]:
@@ -283,6 +296,7 @@ def report_json(result: Report, path: Path) -> dict[str, Any]:
         "size_bytes": result.size,
         "soundness_bits": result.soundness_bits,
         "statement": result.statement.to_json(),
+        "unbound_units": list(result.unbound_units),
         "units": [
             {
                 "assumptions": list(checked.assumptions),

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import tomllib
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from zkllm.bundle import BACKENDS, VERSION, BackendName
+from zkllm.bundle import BACKENDS, BINDING, VERSION, BackendName
 from zkllm.digests import Digest, is_digest
 from zkllm.errors import InputError, UnsupportedVersion
 from zkllm.files import read_limited
 from zkllm.records import word
 
-FORMAT = 1
+FORMAT = 2
+Freshness = Literal["required", "requested", "unbound"]
+"""`required`: a nonce must be given and be bound. `requested`: one that is given must be bound.
+`unbound`: one that is given is only compared, and the report says so."""
+FRESHNESS: tuple[Freshness, ...] = typing.get_args(Freshness)
 INSECURE_SRS = "insecure-development"
 MAX_BYTES = 1 << 20
 
@@ -23,8 +28,9 @@ _HEAD = """\
 format = {format}
 model = "{model}"
 bundle_versions = {versions}
-# A bundle must repeat the verifier's nonce in evidence that binds it.
-require_fresh = {fresh}
+# required: verify needs a nonce, and evidence that binds it. requested: a nonce that is given must
+# be bound. unbound: it is only compared, so that anybody may have put it there.
+freshness = "{freshness}"
 """
 _INSECURE = """\
 # INSECURE: whoever made this SRS can forge every ezkl proof. For development only.
@@ -44,8 +50,19 @@ class Policy:
     """By unit: digests of the verifier's artefacts (vk, settings, SRS), by name."""
     insecure_srs: bool = False
     """Whether a development SRS is accepted, and reported."""
-    require_fresh: bool = False
+    freshness: Freshness = "requested"
+    """What is demanded of the verifier's nonce."""
     bundle_versions: tuple[int, ...] = (VERSION,)
+
+    def __post_init__(self) -> None:
+        """Raises `InputError` for freshness that no bundle could show."""
+        if self.freshness == "required" and BINDING.isdisjoint(self.units.values()):
+            found = " and ".join(sorted(set(self.units.values())))
+            raise InputError(
+                f"freshness: expected a unit by {', '.join(sorted(BINDING))}, whose evidence binds "
+                f"a nonce, found only {found}",
+                hint='demand sumcheck of a unit, or write freshness = "requested" or "unbound"',
+            )
 
     @classmethod
     def from_file(cls, path: Path) -> Policy:
@@ -63,9 +80,10 @@ class Policy:
     @classmethod
     def _from_toml(cls, value: Mapping[str, Any]) -> Policy:
         version = value.get("format")
-        if type(version) is not int or version != FORMAT:
-            raise UnsupportedVersion(f"expected policy format {FORMAT}, got {version!r:.20}")
-        known = {"format", "model", "bundle_versions", "require_fresh", "srs", "units", "keys"}
+        if type(version) is not int or not 1 <= version <= FORMAT:
+            raise UnsupportedVersion(f"expected policy format 1 or {FORMAT}, got {version!r:.20}")
+        freshness = "freshness" if version > 1 else "require_fresh"
+        known = {"format", "model", "bundle_versions", freshness, "srs", "units", "keys"}
         unknown = set(value) - known
         if unknown:
             raise InputError(f"unknown field {word(min(unknown))}")
@@ -90,9 +108,6 @@ class Policy:
         srs = value.get("srs")
         if srs not in (None, INSECURE_SRS):
             raise InputError(f"srs: expected {INSECURE_SRS!r} or nothing, got {srs!r:.40}")
-        fresh = value.get("require_fresh", False)
-        if not isinstance(fresh, bool):
-            raise InputError(f"require_fresh: expected true or false, got {fresh!r:.40}")
         versions = value.get("bundle_versions", [VERSION])
         if not isinstance(versions, list) or not all(type(v) is int for v in versions):
             raise InputError(f"bundle_versions: expected a list of integers, got {versions!r:.40}")
@@ -103,7 +118,7 @@ class Policy:
             units=units,
             keys=keys,
             insecure_srs=srs is not None,
-            require_fresh=fresh,
+            freshness=_freshness(value),
             bundle_versions=tuple(versions),
         )
 
@@ -113,7 +128,7 @@ class Policy:
             format=FORMAT,
             model=self.model,
             versions=list(self.bundle_versions),
-            fresh=str(self.require_fresh).lower(),
+            freshness=self.freshness,
         )
         if self.insecure_srs:
             text += _INSECURE
@@ -123,3 +138,16 @@ class Policy:
             text += f'\n[keys."{unit}"]\n'
             text += "".join(f'"{name}" = "{digest}"\n' for name, digest in pins.items())
         return text
+
+
+def _freshness(value: Mapping[str, Any]) -> Freshness:
+    """The field of that name; in format 1, `require_fresh`."""
+    if value["format"] == 1:
+        required = value.get("require_fresh", False)
+        if not isinstance(required, bool):
+            raise InputError(f"require_fresh: expected true or false, got {required!r:.40}")
+        return "required" if required else "requested"
+    found = value.get("freshness", "requested")
+    if found not in FRESHNESS:
+        raise InputError(f"freshness: expected one of {', '.join(FRESHNESS)}, got {found!r:.40}")
+    return typing.cast("Freshness", found)

@@ -20,7 +20,7 @@ from zkllm.files import read_limited, unit_file_name, write_atomically
 from zkllm.planning import Plan, assign, plan
 from zkllm.policy import Policy
 from zkllm.statement import MAX_NONCE, is_nonce
-from zkllm.verifying import Report, check_run, claims, verify
+from zkllm.verifying import Report, Request, check_run, claims, verify
 from zkllm.workers import Workers
 
 Advance = Callable[[str, BackendName, bool], None]
@@ -100,7 +100,8 @@ def prove(
         progress("verifying the bundle before it is written")
         data = finished.to_bytes(specification)
         try:
-            report = verify(data, policy, model=model, keys=keys, workers=workers)
+            request = Request(nonce=nonce or None)
+            report = verify(data, policy, model=model, keys=keys, request=request, workers=workers)
         except (VerificationError, InputError) as err:
             store.clear()
             raise BackendError(
@@ -175,6 +176,7 @@ def _own_policy(
         units=assignment,
         keys={unit: pin.digests for unit, pin in pins.items()},
         insecure_srs=True,
+        freshness="unbound",
     )
 
 

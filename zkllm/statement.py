@@ -49,7 +49,8 @@ class Statement:
     boundaries: tuple[Digest, ...]
     """Digest of every boundary tensor, from the input of the first block on."""
     nonce: str
-    """What the client asked the prover to repeat; empty if nothing."""
+    """What the client asked the prover to repeat; empty if nothing. Evidence that absorbs the
+    statement's digest binds it; every other field has to be true, whoever wrote it."""
 
     def to_json(self) -> dict[str, Any]:
         return typing.cast("dict[str, Any]", to_json(self))

@@ -28,7 +28,7 @@ from zkllm.exact.specification import Specification
 from zkllm.files import read_limited
 from zkllm.policy import Policy
 from zkllm.records import word
-from zkllm.statement import Statement
+from zkllm.statement import MAX_NONCE, Statement, is_nonce
 from zkllm.tokenization import Tokenizer
 from zkllm.workers import Workers
 
@@ -40,8 +40,17 @@ class Request:
     """What the client asked for, where it wants the answer to be an answer to that."""
 
     nonce: str | None = None
+    """To be bound, unless the policy says otherwise; the client chooses it anew, at random."""
     prompt: str | None = None
     max_new_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `InputError` for a nonce that no bundle can repeat."""
+        if self.nonce is not None and not (self.nonce and is_nonce(self.nonce)):
+            raise InputError(
+                f"nonce: expected 1 to {MAX_NONCE} printable ASCII characters, got "
+                f"{self.nonce!r:.80}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +64,26 @@ class Report:
     units: dict[str, Checked]
     """How each unit was checked, in the order of the computation."""
     assumptions: tuple[str, ...]
-    fresh: bool
-    """Whether the evidence of every unit binds the nonce that the verifier gave."""
+    request: Request
+    """What the bundle was held against."""
     bundle: Digest
     """sha256 of the bundle's bytes."""
     size: int
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the nonce that the verifier gave is bound: a proof was made after it was known.
+
+        The evidence of one unit is enough, since that of all others shows the same statement, which
+        does not age. It does not say that the run is new, nor who made the proof: see section 13 of
+        `docs/protocol.md`.
+        """
+        return self.request.nonce is not None and len(self.unbound_units) < len(self.units)
+
+    @property
+    def unbound_units(self) -> tuple[str, ...]:
+        """The units whose evidence does not bind the nonce itself, and may be older."""
+        return tuple(unit for unit, checked in self.units.items() if not checked.binds_nonce)
 
     @property
     def verdict(self) -> str:
@@ -101,6 +125,7 @@ def verify(
     unit is covered exactly once by the backend it names; nonce and request. 6. Every tensor has
     its length and its range. 7. Boundaries meet. 8. Each unit's evidence. 9. Prompt ids are the
     tokenizer's, generated ids the arg-max of the proved logits. 10. The text is their decoding.
+    11. The nonce, where one is given, is bound by the evidence of a unit.
     """
     if isinstance(policy, Path):
         policy = Policy.from_file(policy)
@@ -138,23 +163,25 @@ def verify(
         raise PolicyViolation("not every unit of the model was checked")
     checked = {unit: found[unit] for unit in specification.units()}
     # (9), second half, is done: `claims` gave the generated ids to the head as its output.
-    fresh = bool(request.nonce) and all(c.binds_nonce for c in checked.values())
-    if policy.require_fresh and not fresh:
-        raise PolicyViolation(
-            "the policy requires freshness, which the evidence does not show",
-            hint="give --nonce, and let every unit be proved by a backend that binds it",
-        )
     assumptions = sorted({a for c in checked.values() for a in c.assumptions})
-    return Report(
+    report = Report(
         statement=parsed.statement,
         prompt=parsed.prompt,
         completion=parsed.completion,
         units=checked,
         assumptions=tuple(assumptions),
-        fresh=fresh,
+        request=request,
         bundle=sha256(data),
         size=len(data),
     )
+    # (11) Units that bind no nonce show the same statement, named by the digests of its boundaries.
+    if request.nonce is not None and policy.freshness != "unbound" and not report.fresh:
+        raise PolicyViolation(
+            "nonce: no unit's evidence binds it, so anybody may have put it into the bundle",
+            hint="let sumcheck prove a unit; a policy that says "
+            'freshness = "unbound" has the nonce compared only',
+        )
+    return report
 
 
 def claims(bundle: Bundle, specification: Specification) -> Iterator[Claim]:
@@ -222,6 +249,11 @@ def _check_demands(
                 f"{unit}: the policy demands {demanded}, got {bundle.evidence[unit].backend}"
             )
     statement = bundle.statement
+    if policy.freshness == "required" and request.nonce is None:
+        raise PolicyViolation(
+            "the policy requires freshness, and no nonce was given",
+            hint="give the nonce that the prover was given: --nonce N",
+        )
     if request.nonce is not None and statement.nonce != request.nonce:
         raise StatementMismatch(f"nonce: expected {request.nonce!r}, got {statement.nonce!r}")
     if request.prompt is not None and bundle.prompt != request.prompt:

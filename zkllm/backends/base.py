@@ -59,7 +59,7 @@ class Checked:
     assumptions: tuple[str, ...] = ()
     """Machine-readable weaknesses, e.g. `insecure-srs`."""
     binds_nonce: bool = False
-    """Whether the evidence could not have been made before the statement, nonce included."""
+    """Whether the evidence absorbs the statement: it was made when the nonce was known."""
     details: dict[str, Any] = field(default_factory=dict)
     """Figures for `--json`: proof bytes, parts, security bits."""
 

@@ -12,6 +12,7 @@ from zkllm.bundle import BackendName
 from zkllm.cli import options
 from zkllm.errors import InputError
 from zkllm.files import write_atomically
+from zkllm.policy import FRESHNESS, Freshness
 
 
 @click.group("policy")
@@ -36,7 +37,13 @@ def command() -> None:
     is_flag=True,
     help="Accept keys over a development SRS, whose maker can forge proofs.",
 )
-@click.option("--require-fresh", is_flag=True, help="Demand evidence that binds a nonce.")
+@click.option(
+    "--freshness",
+    type=click.Choice(FRESHNESS),
+    help="required: a nonce must be given and be bound; requested: one that is given must be "
+    "bound; unbound: it is only compared.  [default: requested]",
+)
+@click.option("--require-fresh", is_flag=True, help="The same as --freshness required.")
 @options.force
 def init(
     model: Path,
@@ -44,6 +51,7 @@ def init(
     keys: Path | None,
     file: Path | None,
     allow_insecure_srs: bool,
+    freshness: Freshness | None,
     require_fresh: bool,
     force: bool,
 ) -> None:
@@ -58,12 +66,14 @@ def init(
     """
     from zkllm.keys import policy_for
 
+    if require_fresh and freshness not in (None, "required"):
+        raise click.UsageError(f"--require-fresh contradicts --freshness {freshness}")
     policy = policy_for(
         model,
         keys,
         backends=backends,
         insecure_srs=allow_insecure_srs,
-        require_fresh=require_fresh,
+        freshness="required" if require_fresh else freshness or "requested",
     )
     if file is None:
         output.out.print(policy.to_toml(), end="", markup=False)

@@ -62,6 +62,8 @@ def command(
             progress=bar.tell,
             advance=bar.advance,
         )
+    if nonce and not report.fresh:
+        output.note("no unit binds the nonce, so a verifier who gives it refuses the bundle")
     if as_json:
         output.emit_json(output.report_json(report, bundle))
     else:

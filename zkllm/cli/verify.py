@@ -18,7 +18,7 @@ from zkllm.verifying import Report, Request, verify
 @click.option("--policy", type=options.PATH, required=True, help="What you demand (yours!).")
 @options.model
 @options.keys
-@click.option("--nonce", help="The nonce that the bundle must repeat.")
+@click.option("--nonce", help="The nonce that the bundle must repeat and bind.")
 @click.option("--prompt", help="The prompt that the bundle must answer.")
 @click.option("-n", "--new-tokens", type=int, help="How many tokens were asked for.")
 @click.option("--junit", type=options.PATH, metavar="FILE", help="Write a JUnit report too.")

@@ -38,7 +38,7 @@ def honest(tiny_model: ExactModel) -> Bundle:
 
 @pytest.fixture(scope="module")
 def policy(tiny_model: ExactModel) -> Policy:
-    return policy_for(tiny_model, backends=["sumcheck"], require_fresh=True)
+    return policy_for(tiny_model, backends=["sumcheck"], freshness="required")
 
 
 def check(
