@@ -59,7 +59,7 @@ def honest(tiny_model: ExactModel) -> Bundle:
 
 @pytest.fixture(scope="module")
 def policy(tiny_model: ExactModel) -> Policy:
-    return policy_for(tiny_model)
+    return policy_for(tiny_model, backends=["replay"])
 
 
 @pytest.fixture

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.commands import zkllm
 from zkllm import keys, planning
 from zkllm.backends.sumcheck import protocol
+from zkllm.backends.sumcheck.backend import SumcheckBackend
 from zkllm.errors import BackendError, InputError, UnsupportedModel
 from zkllm.exact.model import ExactModel
 
@@ -98,3 +100,66 @@ def test_memory_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert planning.memory_available() == 456
     monkeypatch.setattr(planning, "_proc_available", lambda: None)
     assert planning.memory_available() > 1 << 20
+
+
+# Which backend proves which unit
+
+
+def with_keys(folder: Path, *files: str) -> Path:
+    """A folder of keys in which such files stand, whatever they hold."""
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "by_ezkl"),
+    [
+        ([], []),
+        (["attention.0/vk.key"], ["attention[0]"]),
+        (["attention.0/vk.key", "attention.1/vk.key", "srs/x"], ["attention[0]", "attention[1]"]),
+        (["attention.0/vk.key", "attention.0/commitment.json"], []),
+        (["attention.0/vk.key", "attention.1/commitment.json"], ["attention[0]"]),
+        (["mlp.0/commitment.json", "notes/vk.key"], []),
+    ],
+)
+def test_sumcheck_proves_what_nobody_asked_another_backend_for(
+    files: list[str], by_ezkl: list[str], demo_model: ExactModel, tmp_path: Path
+) -> None:
+    spec, folder = demo_model.specification, with_keys(tmp_path, *files)
+    expected = {unit: "ezkl" if unit in by_ezkl else "sumcheck" for unit in spec.units()}
+    assert planning.assign(spec, keys=folder) == expected
+    # a policy demands what `prove` gives
+    assert {u: keys._backend_for(spec, u, folder, ()) for u in spec.units()} == expected
+    assert set(planning.assign(spec).values()) == {"sumcheck"}
+
+
+@pytest.mark.parametrize("ask", [planning.assign, keys.policy_for])
+def test_keys_of_no_backend(ask: Any, demo_model: ExactModel, tmp_path: Path) -> None:
+    folder = with_keys(tmp_path, "attention.0/settings.json")
+    model = demo_model.specification if ask is planning.assign else demo_model
+    with pytest.raises(InputError, match=r"attention\.0: expected commitment.json or vk.key"):
+        ask(model, keys=folder)
+
+
+def test_a_unit_that_sumcheck_cannot_prove_is_not_replayed_unasked(
+    demo_model: ExactModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = demo_model.specification
+    monkeypatch.setattr(
+        SumcheckBackend, "unsupported", lambda _, __, unit: "too wide" if unit == "mlp[0]" else ""
+    )
+    with pytest.raises(InputError, match=r"sumcheck cannot prove mlp\[0\]: too wide") as caught:
+        planning.assign(spec)
+    assert "--backend replay" in caught.value.hint
+    with pytest.raises(InputError, match=r"sumcheck cannot prove mlp\[0\]: too wide"):
+        keys.policy_for(demo_model)
+    asked = planning.assign(spec, ["sumcheck", "replay"])
+    assert asked == dict.fromkeys(spec.units(), "sumcheck") | {"mlp[0]": "replay"}
+    assert keys.policy_for(demo_model, backends=["sumcheck", "replay"]).units == asked
+
+
+def test_what_ezkl_alone_cannot_prove_is_replayed(demo_model: ExactModel) -> None:
+    found = planning.assign(demo_model.specification, "ezkl")
+    assert found == {unit: "ezkl" if "attention" in unit else "replay" for unit in found}

@@ -31,7 +31,7 @@ def run(tiny_model: ExactModel) -> Bundle:
 def test_bundle_verifies(tiny_model: ExactModel, run: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "b"
     report = prove(run, tiny_model, "replay", path)
-    assert verify(path, policy_for(tiny_model), model=tiny_model) == report
+    assert verify(path, policy_for(tiny_model, backends=["replay"]), model=tiny_model) == report
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -184,3 +184,16 @@ def test_assignment(tiny_model: ExactModel) -> None:
 def test_bad_nonce(tiny_model: ExactModel, run: Bundle, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nonce"):
         prove(run, tiny_model, "replay", tmp_path / "b", nonce="two words")
+
+
+def test_what_is_proved_by_default_is_what_a_policy_demands_by_default(
+    tiny_model: ExactModel, run: Bundle, tmp_path: Path
+) -> None:
+    path = tmp_path / "b"
+    report = prove(run, tiny_model, output=path)
+    assert {checked.words.split(",")[0] for checked in report.units.values()} == {
+        "proved (sumcheck"
+    }
+    assert verify(path, policy_for(tiny_model), model=tiny_model) == report
+    with pytest.raises(InputError, match="output: expected a path for the bundle, got none"):
+        prove(run, tiny_model)

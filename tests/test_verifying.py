@@ -57,7 +57,7 @@ def honest(tiny_model: ExactModel) -> Bundle:
 
 @pytest.fixture(scope="module")
 def policy(tiny_model: ExactModel) -> Policy:
-    return policy_for(tiny_model)
+    return policy_for(tiny_model, backends=["replay"])
 
 
 def refuse(
@@ -581,7 +581,7 @@ def fragment(tiny_checkpoint: Any, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_fragment(fragment: ExactModel, tiny_model: ExactModel, honest: Bundle) -> None:
-    policy = policy_for(fragment)
+    policy = policy_for(fragment, backends=["replay"])
     run = fragment_trace(fragment, honest.boundaries[2])
     bundle = run.with_evidence(dict.fromkeys(policy.units, Evidence("replay", b"")))
     report = verify(bundle.to_bytes(fragment.specification), policy, model=fragment)

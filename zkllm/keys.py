@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from zkllm.backends import get_backend
+from zkllm.backends import MARKS, get_backend
 from zkllm.backends.base import Pin, Progress, silent
 from zkllm.bundle import BackendName
 from zkllm.digests import Digest
@@ -15,11 +15,8 @@ from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
 from zkllm.extras import require_packages
 from zkllm.files import unit_file_name
-from zkllm.planning import assign, plan
+from zkllm.planning import assign, first_able, plan, preferred
 from zkllm.policy import Freshness, Policy
-
-_MARKS: Mapping[BackendName, str] = {"ezkl": "vk.key", "sumcheck": "commitment.json"}
-"""The file that shows whose keys a unit's folder holds."""
 
 
 def setup(
@@ -65,7 +62,7 @@ def policy_for(
 ) -> Policy:
     """A policy for `model` that demands of each unit the first of `backends` that can prove it.
 
-    Without `backends`, it demands the backend whose keys are in `keys`, and `replay` elsewhere.
+    Without `backends`, it demands the backend whose keys are in `keys`, and sumcheck elsewhere.
     ezkl proves units whose keys are in `keys`; sumcheck proves every unit, under the commitment to
     its weights that is in `keys`, or under the weights themselves where there is none. Every digest
     is recomputed from the bytes that are there, and every commitment from the weights; weights and
@@ -95,8 +92,9 @@ def policy_for(
         )
     if keys is not None and not pins:
         raise InputError(
-            f"{keys}: expected keys of this model, found none",
-            hint="make them with: zkllm setup MODEL --backend ezkl (or sumcheck) --keys DIR",
+            f"{keys}: expected keys of this model, found none of "
+            f"{' or '.join(sorted(set(units.values())))}",
+            hint="make them with: zkllm setup MODEL --backend sumcheck (or ezkl) --keys DIR",
         )
     return Policy(
         model=model.digest,
@@ -115,16 +113,9 @@ def _backend_for(
 ) -> BackendName:
     """What a policy demands of `unit`."""
     folder = None if keys is None else keys / unit_file_name(unit)
-    if not backends:
-        if folder is None or not folder.is_dir():
-            return "replay"
-        made = [name for name, mark in _MARKS.items() if (folder / mark).is_file()]
-        return made[0] if made else "ezkl"  # whose `pin` says what is missing
-    for name in backends:
-        lacks_keys = name == "ezkl" and (folder is None or not (folder / _MARKS[name]).is_file())
-        if not lacks_keys and not get_backend(name).unsupported(specification, unit):
-            return name
-    return "replay"
+    has_ezkl = folder is not None and (folder / MARKS["ezkl"]).is_file()
+    able = [name for name in preferred(unit, backends, keys) if name != "ezkl" or has_ezkl]
+    return first_able(specification, unit, able) or "replay"
 
 
 def audit(

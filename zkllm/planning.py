@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zkllm.backends import PARALLEL, get_backend
+from zkllm.backends import DEFAULT, MARKS, PARALLEL, get_backend
 from zkllm.backends.base import Estimate
 from zkllm.bundle import BackendName, boundary_types
 from zkllm.errors import BackendError, InputError
 from zkllm.exact.specification import Specification
+from zkllm.files import unit_file_name
 from zkllm.workers import START_SECONDS, usable_cores
 
 
@@ -53,36 +54,78 @@ class Plan:
 
 def assign(
     specification: Specification,
-    backends: BackendName | Sequence[BackendName],
+    backends: BackendName | Sequence[BackendName] = (),
     units: Sequence[str] = (),
+    *,
+    keys: Path | None = None,
 ) -> dict[str, BackendName]:
-    """Which backend proves which unit: the first of `backends` that can, else `replay`.
+    """Which backend proves which unit: the first of `backends` that can.
 
-    With `units`, only these are proved and all others replayed. Raises `InputError` for a unit
-    that the model does not have or that none of the backends can prove.
+    Without `backends`, it is sumcheck, or ezkl where only keys of ezkl are in `keys`. What ezkl
+    alone cannot prove is replayed. With `units`, only these are proved and all others replayed.
+    Raises `InputError` for a unit that the model does not have or that must be proved and cannot.
     """
     names = list(specification.units())
-    preferred = [backends] if isinstance(backends, str) else list(backends)
     assignment: dict[str, BackendName] = dict.fromkeys(names, "replay")
     for unit in units:
         if unit not in names:
             raise InputError(f"unit: expected one of {', '.join(names)}, got {unit!r}")
     proved = 0
     for unit in units or names:
-        reasons = {name: get_backend(name).unsupported(specification, unit) for name in preferred}
-        able = [name for name, reason in reasons.items() if not reason]
-        if able:
-            assignment[unit] = able[0]
+        able = first_able(specification, unit, preferred(unit, backends, keys), must=bool(units))
+        if able is not None:
+            assignment[unit] = able
             proved += 1
-        elif units:
-            name, reason = next(iter(reasons.items()))
-            raise InputError(f"unit: {name} cannot prove {unit}: {reason}")
     if not proved:
         raise InputError(
-            f"{', '.join(preferred)} can prove no unit of this model",
+            f"{', '.join([backends] if isinstance(backends, str) else backends)} can prove no unit "
+            "of this model",
             hint="ezkl needs a model that was exported with --preset ezkl",
         )
     return assignment
+
+
+def preferred(
+    unit: str, backends: BackendName | Sequence[BackendName], keys: Path | None
+) -> Sequence[BackendName]:
+    """The backends that may prove `unit`, the best first, where `backends` does not say it.
+
+    Raises `InputError` if the folder of the unit's keys holds those of no backend.
+    """
+    if backends:
+        return [backends] if isinstance(backends, str) else backends
+    found: list[BackendName] = []
+    if keys is not None:
+        folder = keys / unit_file_name(unit)
+        found = [name for name, mark in MARKS.items() if (folder / mark).is_file()]
+        if not found and folder.exists():
+            raise InputError(f"{folder}: expected {' or '.join(MARKS.values())}, found neither")
+    return found or [DEFAULT]
+
+
+def first_able(
+    specification: Specification,
+    unit: str,
+    backends: Sequence[BackendName],
+    *,
+    must: bool = False,
+) -> BackendName | None:
+    """The first of `backends` that can prove `unit`, or None.
+
+    Raises `InputError` if none can though it `must` be proved, or though one of them is the
+    default: that a verifier is to recompute a unit has to be asked for.
+    """
+    reasons = {name: get_backend(name).unsupported(specification, unit) for name in backends}
+    for name, reason in reasons.items():
+        if not reason:
+            return name
+    if must or DEFAULT in reasons:
+        name = DEFAULT if DEFAULT in reasons else next(iter(reasons))
+        raise InputError(
+            f"unit: {name} cannot prove {unit}: {reasons[name]}",
+            hint="with --backend replay, given last, the verifier recomputes it",
+        )
+    return None
 
 
 def plan(

@@ -30,8 +30,8 @@ Advance = Callable[[str, BackendName, bool], None]
 def prove(
     trace: Path | Bundle,
     model: ExactModel | Path,
-    assignment: Mapping[str, BackendName] | BackendName | Sequence[BackendName],
-    output: Path,
+    assignment: Mapping[str, BackendName] | BackendName | Sequence[BackendName] = (),
+    output: Path | None = None,
     *,
     keys: Path | None = None,
     nonce: str = "",
@@ -42,17 +42,21 @@ def prove(
 ) -> Report:
     """Prove every unit of `trace` and write the bundle to `output`, once it verifies.
 
-    Finished units are kept beside `output` until then, so that the same call after an
-    interruption goes on where it stopped. With `jobs` over 1, or None for as many as there are
-    cores, so many processes prove units beside each other where that pays (see `workers`). Raises
+    `assignment` says which backend proves which unit, or which backends may, the best first;
+    without it, `planning.assign` does. Finished units are kept beside `output` until then, so that
+    the same call after an interruption goes on where it stopped. With `jobs` over 1, or None for as
+    many as there are cores, so many processes prove units beside each other where that pays (see
+    `workers`). Raises
     `StatementMismatch` or `ConstraintViolation` if the trace is not a run of the model,
     `BackendError` if a backend fails or the work will not fit this machine.
     """
+    if output is None:
+        raise InputError("output: expected a path for the bundle, got none")
     if isinstance(model, Path):
         model = ExactModel.from_folder(model)
     specification = model.specification
     if not isinstance(assignment, Mapping):
-        assignment = assign(specification, assignment)
+        assignment = assign(specification, assignment, keys=keys)
     for name in sorted(set(assignment.values())):
         require_packages(*get_backend(name).prover_packages)
     if not is_nonce(nonce):

@@ -117,7 +117,7 @@ def test_cheats_are_refused(
     assert any(
         not np.array_equal(a, b) for a, b in zip(honest.boundaries, forged.boundaries, strict=True)
     ), "the cheat changed nothing: the test would test nothing"
-    policy = policy_for(loud_model)
+    policy = policy_for(loud_model, backends=["replay"])
     bundle = forged.with_evidence(dict.fromkeys(policy.units, Evidence("replay", b"")))
     with pytest.raises(ProofRejected, match=r"(attention|mlp)\[0\]: recomputed"):
         verify(bundle.to_bytes(loud_model.specification), policy, model=loud_model)

@@ -31,7 +31,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "prove", folder / "trace", "--model", model, "--backend", "replay", "-o", folder / "bundle"
     )
     assert done.code == 0, done.err
-    assert zkllm("policy", "init", model, "-o", folder / "policy.toml").code == 0
+    done = zkllm("policy", "init", model, "--backend", "replay", "-o", folder / "policy.toml")
+    assert done.code == 0
     exact = ExactModel.from_folder(model)
     forged = forge(container.load(folder / "bundle", exact.specification), exact)
     container.save(forged, exact.specification, folder / "forged")
@@ -96,7 +97,9 @@ def test_nonce(work: Path, tmp_path: Path) -> None:
     path = tmp_path / "b"
     prove = ("prove", work / "trace", "--model", work / "model", "--backend", "replay")
     assert zkllm(*prove, "--nonce", "abc", "-o", path).code == 0
-    assert verify(work, path, "--nonce", "abc").code == 0
+    done = verify(work, path, "--nonce", "abc")
+    assert done.code == 3
+    assert "nonce: no unit's evidence binds it" in done.err
     done = verify(work, path, "--nonce", "abd")
     assert done.code == 3
     assert "nonce: expected 'abd', got 'abc'" in done.err
@@ -114,7 +117,7 @@ def test_fragment(work: Path, tmp_path: Path) -> None:
     prove = ("prove", trace, "--model", model, "--backend", "replay", "-o", path)
     assert zkllm(*prove).code == 0
     policy = tmp_path / "p.toml"
-    assert zkllm("policy", "init", model, "-o", policy).code == 0
+    assert zkllm("policy", "init", model, "--backend", "replay", "-o", policy).code == 0
     done = zkllm("verify", path, "--policy", policy, "--model", model)
     assert done.code == 0
     assert "fragment" in done.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from zkllm.errors import BackendError
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 
 AVAILABLE: tuple[BackendName, ...] = ("replay", "ezkl", "sumcheck")
 """The backends of this release."""
+
+DEFAULT: BackendName = "sumcheck"
+"""Proves what nobody asked another backend for: it can prove every unit."""
+
+MARKS: Mapping[BackendName, str] = {"sumcheck": "commitment.json", "ezkl": "vk.key"}
+"""The file that shows whose keys a unit's folder holds."""
 
 PARALLEL: frozenset[BackendName] = frozenset({"sumcheck"})
 """Backends whose units are worth a process each: ezkl takes all cores for one unit by itself."""

@@ -52,7 +52,7 @@ def cli() -> None:
     Or step by step:
       zkllm export demo -o model
       zkllm run model -p "12+34=" -n 3 -o answer.trace
-      zkllm prove answer.trace --model model --backend replay -o answer.bundle
+      zkllm prove answer.trace --model model -o answer.bundle
       zkllm policy init model -o policy.toml
       zkllm verify answer.bundle --policy policy.toml --model model
 

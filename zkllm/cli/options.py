@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zkllm.backends import AVAILABLE
+from zkllm.backends import AVAILABLE, DEFAULT
 
 PATH = click.Path(path_type=Path)
 
@@ -36,17 +36,17 @@ model = click.option(
 backend = click.option(
     "--backend",
     type=click.Choice([name for name in AVAILABLE if name != "replay"]),
-    required=True,
+    default=DEFAULT,
+    show_default=True,
     help="Makes keys for every unit that it can prove.",
 )
 backends = click.option(
     "--backend",
     "backends",
     type=click.Choice(AVAILABLE),
-    required=True,
     multiple=True,
-    help="Proves every unit that it can; may be repeated, the first that can wins; "
-    "the rest is replayed.",
+    help="Proves every unit that it can; may be repeated, the first that can wins; what ezkl alone "
+    "cannot prove is replayed.  [default: sumcheck; ezkl where only its keys are in --keys]",
 )
 jobs = click.option(
     "--jobs",

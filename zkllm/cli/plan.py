@@ -41,7 +41,8 @@ def command(
     Ends with exit code 5, and the number, where the work will not fit this machine's memory.
 
     \b
-      zkllm plan model --tokens 16 --backend sumcheck
+      zkllm plan model --tokens 16
+      zkllm plan model --tokens 8 --backend ezkl --backend sumcheck
     """
     from zkllm.exact.model import ExactModel
 

@@ -8,11 +8,20 @@ import click
 
 from zkllm import output
 from zkllm.backends import AVAILABLE
-from zkllm.bundle import BackendName
+from zkllm.bundle import BINDING, BackendName
 from zkllm.cli import options
 from zkllm.errors import InputError
 from zkllm.files import write_atomically
-from zkllm.policy import FRESHNESS, Freshness
+from zkllm.policy import FRESHNESS, INSECURE_SRS, Freshness, Policy
+
+_WEIGHTS = "the verifier needs the weights"
+_WAYS: dict[tuple[BackendName, bool], str] = {
+    ("replay", False): f"recomputed; {_WEIGHTS}",
+    ("ezkl", True): "proved (ezkl) under keys that are pinned",
+    ("sumcheck", False): f"proved (sumcheck); {_WEIGHTS}",
+    ("sumcheck", True): "proved (sumcheck) under a commitment to the weights",
+}
+"""How a unit will be checked, by its backend and by whether its keys are pinned; weakest first."""
 
 
 @click.group("policy")
@@ -28,7 +37,8 @@ def command() -> None:
     type=click.Choice(AVAILABLE),
     multiple=True,
     help="Demand it of every unit that it can prove; may be repeated, the first that can wins; "
-    "the rest is replayed.  [default: the one whose keys are there, else replay]",
+    "what ezkl alone cannot prove is replayed.  [default: the one whose keys are there, else "
+    "sumcheck]",
 )
 @options.keys
 @click.option("-o", "--output", "file", type=options.PATH, help="Write here, not to stdout.")
@@ -61,7 +71,8 @@ def init(
     none, the verifier needs the weights of MODEL.
 
     \b
-      zkllm policy init model --backend sumcheck --require-fresh -o policy.toml
+      zkllm policy init model -o policy.toml
+      zkllm policy init model --require-fresh --keys commitments -o policy.toml
       zkllm policy init model --keys keys --allow-insecure-srs -o policy.toml
     """
     from zkllm.keys import policy_for
@@ -75,11 +86,43 @@ def init(
         insecure_srs=allow_insecure_srs,
         freshness="required" if require_fresh else freshness or "requested",
     )
+    demands = _demands(policy)
     if file is None:
         output.out.print(policy.to_toml(), end="", markup=False)
+        for name, value in demands:
+            output.note(f"{name}: {value}")
         return
     if file.exists() and not force:
         raise InputError(f"{file}: exists", hint="pass --force to overwrite")
     with write_atomically(file) as handle:
         handle.write(policy.to_toml().encode())
+    output.facts(demands)
     output.err.print(f"policy in {output.shown(file)}", style="dim")
+
+
+def _demands(policy: Policy) -> list[tuple[str, str]]:
+    """What a verifier will demand and need, units that are to be checked alike together."""
+    groups: dict[str, list[str]] = {}
+    for way in _WAYS:
+        for unit, backend in policy.units.items():
+            if way == (backend, unit in policy.keys):
+                groups.setdefault(_WAYS[way], []).append(unit)
+    rows = [("model", str(policy.model))]
+    rows += [(output.unit_ranges(units), words) for words, units in groups.items()]
+    rows.append(("freshness", f"{policy.freshness}: {_freshness(policy)}"))
+    if policy.insecure_srs:
+        rows.append(("srs", f"{INSECURE_SRS}: whoever made it can forge every proof of ezkl"))
+    return rows
+
+
+def _freshness(policy: Policy) -> str:
+    """What happens to a nonce."""
+    binding = [unit for unit, backend in policy.units.items() if backend in BINDING]
+    names = "every unit" if len(binding) == len(policy.units) else output.unit_ranges(binding)
+    if policy.freshness == "required":
+        return f"verify needs a nonce, bound by {names}"
+    if policy.freshness == "unbound":
+        return "a nonce that is given is only compared"
+    if not binding:
+        return "no unit binds a nonce, so a bundle is refused where one is given"
+    return f"a nonce that is given must be bound, by {names}"

@@ -41,14 +41,14 @@ def command(
     needs the weights.
 
     \b
-      zkllm prove answer.trace --model model --backend sumcheck -o answer.bundle
-      zkllm prove padded.trace --model model --backend ezkl --keys keys -o proved.bundle
+      zkllm prove answer.trace --model model -o answer.bundle
+      zkllm prove answer.trace --model model --keys commitments -o committed.bundle
     """
     from zkllm import planning, proving
     from zkllm.exact.model import ExactModel
 
     exact = ExactModel.from_folder(model)
-    assignment = planning.assign(exact.specification, backends, units)
+    assignment = planning.assign(exact.specification, backends, units, keys=keys)
     with output.unit_progress(len(assignment)) as bar:
         report = proving.prove(
             trace,

@@ -40,8 +40,8 @@ def command(
     function alone. A verifier who pins it needs no weights. It hides nothing.
 
     \b
+      zkllm setup model --keys commitments
       zkllm setup model --backend ezkl --tokens 8 --keys keys --audit
-      zkllm setup model --backend sumcheck --keys keys
     """
     if backend != "ezkl":
         if audit:
