@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.exact.sizes import Sizes, text_model
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import canonical_json, sha256, tagged
 from zkllm.errors import InvalidBundle, UnsupportedVersion
@@ -143,9 +145,9 @@ def test_other_fields_are_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("architecture/heads", 0), "architecture's numbers do not fit"),
-        (put("architecture/heads", 3), "architecture's numbers do not fit"),
-        (put("architecture/first_block", -1), "architecture's numbers do not fit"),
+        (put("architecture/heads", 0), "architecture.heads: expected 1 to 1024, got 0"),
+        (put("architecture/heads", 3), "architecture: expected a width that 3 heads share, got 32"),
+        (put("architecture/first_block", -1), "architecture.first_block: expected 0 to 1024, got"),
         (put("architecture/first_block", 1), "a text model, and only it, has a tokenizer"),
         (put("architecture/blocks", 1), "expected 1 attention and mlp units each"),
         (drop("mlp/1"), "expected 2 attention and mlp units each"),
@@ -160,7 +162,7 @@ def test_other_fields_are_refused(
         (drop("tensors/head.logits.bias"), "expected a tensor head.logits.bias"),
         (drop("tensors/table.exp"), "expected a table table.exp"),
         (put("tensors/table.gelu/shape", [2, 2]), "expected a table table.gelu"),
-        (put("mlp/1/gelu", "table.none"), "expected a table table.none"),
+        (put("mlp/1/gelu", "table.none"), r"mlp\[1\]: expected a tensor called table.gelu"),
         (put("tensors/table.gelu/shape", [0]), "table.gelu: expected up to 4 positive"),
         (put("tensors/table.gelu/dtype", "uint8"), "table.gelu: expected dtype in"),
         (put("tensors/head.logits.bias/dtype", "float64"), "head.logits.bias: expected dtype"),
@@ -170,8 +172,13 @@ def test_other_fields_are_refused(
         ),
         (
             put("attention/1/query/weight", "attention[0].query.weight"),
-            r"two layers share the tensor attention\[0\].query.weight",
+            r"attention\[1\]: expected a tensor called attention\[1\].query.weight, got "
+            r"attention\[0\].query.weight",
         ),
+        (put("stop_ids", [1] * 257), "expected at most 256 stop ids, got 257"),
+        (put("fractions/hidden", 62), "fractions.hidden must be .* below 62, got 62"),
+        (put("exp/value_parameter", 1 << 18), "exp.value_parameter must be .* below 262144"),
+        (put("tensors/table.exp/shape", [(1 << 18) + 1]), "table.exp of at most 262144 entries"),
         (put("input", 0), "expected an input below"),
         (put("input", 1 << 52), "expected an input below"),
         (put("fractions/score", -1), "fractions.score must be at least 0"),
@@ -192,6 +199,128 @@ def test_what_does_not_fit_together_is_refused(
 ):
     with pytest.raises(InvalidBundle, match=f"^spec.json: .*{message}"):
         Specification.from_bytes(changed(text, change))
+
+
+@pytest.mark.parametrize(
+    ("name", "largest"),
+    [
+        ("width", 1 << 16),
+        ("heads", 1 << 10),
+        ("inner", 1 << 18),
+        ("vocabulary", 1 << 20),
+        ("context", 1 << 17),
+        ("blocks", 1 << 10),
+    ],
+)
+def test_no_size_is_larger_than_a_model_needs(fragment: Specification, name: str, largest: int):
+    for value in (largest + 1, 1 << 31, 1 << 62):
+        with pytest.raises(
+            InvalidBundle, match=f"architecture.{name}: expected 1 to {largest}, got {value}"
+        ):
+            Specification.from_bytes(changed(fragment, put(f"architecture/{name}", value)))
+    with contextlib.suppress(InvalidBundle):  # of something else
+        Specification.from_bytes(changed(fragment, put(f"architecture/{name}", largest)))
+
+
+def test_a_fragment_is_not_deeper_than_a_model(fragment: Specification):
+    Specification.from_bytes(changed(fragment, first_block(1023)))
+    with pytest.raises(InvalidBundle, match="expected at most 1024 blocks, got 1025"):
+        Specification.from_bytes(changed(fragment, first_block(1024)))
+
+
+def first_block(index: int) -> Callable[[Json], None]:
+    """The fragment's one block is the block `index`, by all its names."""
+
+    def change(value: Json) -> None:
+        text = json.dumps(value).replace("[1]", f"[{index}]")
+        value.update(json.loads(text))
+        value["architecture"]["first_block"] = index
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        Sizes(1600, 25, 6400, 50257, 1024, 48),  # GPT-2 XL
+        Sizes(4096, 32, 14336, 128256, 131072, 32),  # as Llama 3 8B
+        Sizes(16384, 128, 53248, 128256, 131072, 126),  # as Llama 3 405B
+    ],
+    ids=str,
+)
+def test_the_caps_leave_room_for_the_models_that_there_are(sizes: Sizes):
+    specification = Specification.from_bytes(canonical_json(text_model(sizes)))
+    assert len(specification.units()) == 2 * sizes.blocks + 2
+    assert specification.size > 10**9
+
+
+HOSTILE_NAMES = [
+    "",
+    "x",
+    "output",
+    "constant/float64/0.5",
+    "two\nlines",
+    "\x1b[31mred",
+    "##vso[task.complete]",
+    "\u202eright to left",
+    "n" * 1_000_000,
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES, ids=lambda name: ascii(name[:20]))
+@pytest.mark.parametrize(
+    "role", ["embed/tokens", "attention/0/query/weight", "mlp/1/project/bias", "mlp/0/gelu"]
+)
+def test_a_tensor_has_the_name_of_its_role(text: Specification, name: str, role: str):
+    def rename(value: Json) -> None:
+        *parents, last = role.split("/")
+        target: Any = value
+        for step in parents:
+            target = target[int(step) if step.isdigit() else step]
+        stored = value["tensors"][target[last]]
+        target[last] = name
+        value["tensors"][name] = stored
+
+    with pytest.raises(InvalidBundle, match="expected a tensor called") as caught:
+        Specification.from_bytes(changed(text, rename))
+    assert len(caught.value.message) < 200
+    assert caught.value.message.isprintable()
+    assert caught.value.message.isascii()
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES, ids=lambda name: ascii(name[:20]))
+def test_a_tensor_without_a_role_is_named_in_short(text: Specification, name: str):
+    def add(value: Json) -> None:
+        value["tensors"][name] = value["tensors"]["table.exp"]
+
+    with pytest.raises(InvalidBundle, match="belongs to no unit") as caught:
+        Specification.from_bytes(changed(text, add))
+    assert len(caught.value.message) < 200
+    assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("role", "other"),
+    [
+        ("attention/0/exp", "attention[0].query.bias"),
+        ("mlp/0/gelu", "table.exp"),
+        ("attention/0/query/bias", "attention[0].key.bias"),
+        ("attention/1/out/bias", "mlp[1].project.bias"),
+        ("embed/tokens", "head.logits.weight"),
+        ("head/bias", "table.gelu"),
+    ],
+)
+def test_a_tensor_has_one_role(text: Specification, role: str, other: str):
+    with pytest.raises(InvalidBundle, match=r"expected a tensor called .*, got"):
+        Specification.from_bytes(changed(text, put(role, other)))
+
+
+def test_what_is_worked_out_once_is_not_of_another(text: Specification):
+    assert text.units() is text.units()
+    other = dataclasses.replace(text, pad_id=1)
+    assert other.digest != text.digest
+    assert other.digest == model_digest(other.to_bytes())
+    assert text.size == sum(stored.type.size for stored in text.tensors.values())
 
 
 def test_a_fragment_has_no_tokenizer(fragment: Specification):

@@ -7,13 +7,15 @@ the tokenizer, so that the digest of this one file names the whole model.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from zkllm.digests import Digest, canonical_json, parse_canonical_json, tagged
 from zkllm.errors import InvalidBundle, UnsupportedVersion
-from zkllm.records import from_json, to_json
+from zkllm.records import from_json, to_json, word
 from zkllm.tensors import TensorType
 
 FORMAT = 1
@@ -25,8 +27,32 @@ FLOAT64_LIMIT = 1 << 52
 VARIANCE_LIMIT = 1 << 61
 """No variance V may reach this."""
 
-_LIMITS = {"shift": 62, "score_shift": 62, "epsilon": VARIANCE_LIMIT, "variance": VARIANCE_LIMIT}
-"""What numbers of these names may not reach; all others stay below `FLOAT64_LIMIT`."""
+MAX_TABLE = 1 << 18
+"""No table has more entries: GPT-2's have some ten thousand."""
+MAX_STOP_IDS = 256
+
+_LARGEST: Mapping[str, int] = {
+    "width": 1 << 16,
+    "heads": 1 << 10,
+    "inner": 1 << 18,
+    "vocabulary": 1 << 20,
+    "context": 1 << 17,
+    "first_block": 1 << 10,
+    "blocks": 1 << 10,
+}
+"""The caps of an architecture: above every model there is, below what shapes alone make dear.
+
+Whoever wrote a specification need not have the weights: sizes come from it before they are seen.
+"""
+_LIMITS: Mapping[str, int] = {
+    "shift": 62,
+    "score_shift": 62,
+    "epsilon": VARIANCE_LIMIT,
+    "variance": VARIANCE_LIMIT,
+}
+"""What numbers of units may not reach, by name; all others stay below `FLOAT64_LIMIT`."""
+_TABLES: Mapping[str, str] = {"exp": "table.exp", "gelu": "table.gelu"}
+"""The name of a table by the field that names it; all units share one."""
 
 Activation = Literal["gelu_new", "gelu", "relu"]
 
@@ -176,7 +202,7 @@ class StoredTensor:
         return TensorType(self.dtype, self.shape)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, which leave no room for what is worked out once
 class Specification:
     """An exact model, up to the integers of its tensors, which it names by digest."""
 
@@ -201,8 +227,12 @@ class Specification:
     stop_ids: tuple[int, ...]
     """Tokens after which a completion may end early."""
 
-    def units(self) -> dict[str, Unit]:
+    def units(self) -> Mapping[str, Unit]:
         """All units by name, in the order of the computation."""
+        return self._units
+
+    @functools.cached_property
+    def _units(self) -> Mapping[str, Unit]:
         named: dict[str, Unit] = {}
         if self.embed is not None:
             named["embed"] = self.embed
@@ -238,61 +268,106 @@ class Specification:
         specification.check()
         return specification
 
-    @property
+    @functools.cached_property
     def digest(self) -> Digest:
         """The model digest: the name of this exact model."""
         return model_digest(self.to_bytes())
 
+    @functools.cached_property
+    def size(self) -> int:
+        """How many integers all tensors have."""
+        return sum(stored.type.size for stored in self.tensors.values())
+
+    def tensors_of(self, unit: str) -> list[str]:
+        """The names of the tensors that `unit` reads, its table included."""
+        return [name for _, name in _tensor_names(self.units()[unit], unit)]
+
     def check(self) -> None:
         """Raises `InvalidBundle` unless shapes, names and bounds fit together."""
         a = self.architecture
-        positive = (a.width, a.heads, a.inner, a.vocabulary, a.context, a.blocks)
-        if min(positive) < 1 or a.width % a.heads or a.first_block < 0:
-            raise InvalidBundle("spec.json: the architecture's numbers do not fit together")
-        if not len(self.attention) == len(self.mlp) == a.blocks:
-            raise InvalidBundle(f"spec.json: expected {a.blocks} attention and mlp units each")
+        self._check_architecture()
         text = self.kind == "text"
         if text != (self.embed is not None) or text != (self.head is not None):
             raise InvalidBundle("spec.json: a text model, and only it, has embed and head")
         if text != (self.tokenizer is not None) or (text and a.first_block):
             raise InvalidBundle("spec.json: a text model, and only it, has a tokenizer")
+        if len(self.stop_ids) > MAX_STOP_IDS:
+            raise InvalidBundle(
+                f"spec.json: expected at most {MAX_STOP_IDS} stop ids, got {len(self.stop_ids)}"
+            )
         if any(not 0 <= i < a.vocabulary for i in (self.pad_id, *self.stop_ids)):
             raise InvalidBundle("spec.json: pad and stop ids must be tokens of the vocabulary")
         if not 0 < self.input < FLOAT64_LIMIT:
             raise InvalidBundle(f"spec.json: expected an input below 2^52, got {self.input}")
-        parts = {"architecture": a, "fractions": self.fractions, "exp": self.exp} | self.units()
-        for name, part in parts.items():
-            _check_numbers(part, f"spec.json: {name}")
+        _check_numbers(self.fractions, "spec.json: fractions", 62)
+        _check_numbers(self.exp, "spec.json: exp", MAX_TABLE)
+        for name, unit in self.units().items():
+            _check_numbers(unit, f"spec.json: {name}")
+        self._check_tensors()
+
+    def _check_architecture(self) -> None:
+        """Raises `InvalidBundle` for sizes that do not fit together or that no model has."""
+        a = self.architecture
+        for name, largest in _LARGEST.items():
+            least, found = int(name != "first_block"), getattr(a, name)
+            if not least <= found <= largest:
+                raise InvalidBundle(
+                    f"spec.json: architecture.{name}: expected {least} to {largest}, got {found}"
+                )
+        if a.width % a.heads:
+            raise InvalidBundle(
+                f"spec.json: architecture: expected a width that {a.heads} heads share, "
+                f"got {a.width}"
+            )
+        if a.first_block + a.blocks > _LARGEST["blocks"]:
+            raise InvalidBundle(
+                f"spec.json: architecture: expected at most {_LARGEST['blocks']} blocks, "
+                f"got {a.first_block + a.blocks}"
+            )
+        if not len(self.attention) == len(self.mlp) == a.blocks:
+            raise InvalidBundle(f"spec.json: expected {a.blocks} attention and mlp units each")
+
+    def _check_tensors(self) -> None:
+        """Raises `InvalidBundle` unless every tensor has one role, and the name and shape for it.
+
+        A name that follows from the role cannot be an alias, a value of some graph, or a text that
+        somebody wants to be shown.
+        """
         for name, stored in self.tensors.items():
-            TensorType.from_json(stored.type.to_json(), f"spec.json: {name:.60}")
-        for name, shape in self.tensor_shapes().items():
+            TensorType.from_json(stored.type.to_json(), f"spec.json: {word(name)}")
+        for unit, layers in self.units().items():
+            for expected, name in _tensor_names(layers, unit):
+                if name != expected:
+                    raise InvalidBundle(
+                        f"spec.json: {unit}: expected a tensor called {expected}, got {word(name)}"
+                    )
+        shapes = self.tensor_shapes()
+        for name, shape in shapes.items():
             if name not in self.tensors or self.tensors[name].shape != shape:
                 raise InvalidBundle(f"spec.json: expected a tensor {name} of shape {list(shape)}")
-        tables = {u.exp for u in self.attention} | {u.gelu for u in self.mlp}
-        for name in tables:
-            if name not in self.tensors or len(self.tensors[name].shape) != 1:
-                raise InvalidBundle(f"spec.json: expected a table {name}")
-        unread = set(self.tensors) - set(self.tensor_shapes()) - tables
+        for name in _TABLES.values():
+            found = self.tensors[name].shape if name in self.tensors else ()
+            if len(found) != 1 or found[0] > MAX_TABLE:
+                raise InvalidBundle(
+                    f"spec.json: expected a table {name} of at most {MAX_TABLE} entries, "
+                    f"got shape {list(found)}"
+                )
+        unread = set(self.tensors) - set(shapes) - set(_TABLES.values())
         if unread:
-            raise InvalidBundle(f"spec.json: tensor {min(unread)} belongs to no unit")
+            raise InvalidBundle(f"spec.json: tensor {word(min(unread))} belongs to no unit")
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape that each weight must have, tables excepted."""
         a = self.architecture
         shapes: dict[str, tuple[int, ...]] = {}
 
-        def own(name: str, *shape: int) -> None:
-            if name in shapes:
-                raise InvalidBundle(f"spec.json: two layers share the tensor {name:.60}")
-            shapes[name] = shape
-
         def linear(layer: Linear, n: int, m: int) -> None:
-            own(layer.weight, n, m)
-            own(layer.bias, m)
+            shapes[layer.weight] = (n, m)
+            shapes[layer.bias] = (m,)
 
         if self.embed is not None:
-            own(self.embed.tokens, a.vocabulary, a.width)
-            own(self.embed.positions, a.context, a.width)
+            shapes[self.embed.tokens] = (a.vocabulary, a.width)
+            shapes[self.embed.positions] = (a.context, a.width)
         for unit in self.attention:
             for layer in (unit.query, unit.key, unit.value, unit.out):
                 linear(layer, a.width, a.width)
@@ -300,9 +375,23 @@ class Specification:
             linear(mlp.expand, a.width, a.inner)
             linear(mlp.project, a.inner, a.width)
         if self.head is not None:
-            own(self.head.weight, a.width, a.vocabulary)
-            own(self.head.bias, a.vocabulary)
+            shapes[self.head.weight] = (a.width, a.vocabulary)
+            shapes[self.head.bias] = (a.vocabulary,)
         return shapes
+
+
+def _tensor_names(part: Any, place: str) -> Iterator[tuple[str, str]]:
+    """The tensors of a unit: the name that follows from the role of each, and the one it has.
+
+    A text in a unit is always the name of a tensor.
+    """
+    place = f"{place}.logits" if isinstance(part, Head) else place
+    for field in dataclasses.fields(part):
+        value, expected = getattr(part, field.name), f"{place}.{field.name}"
+        if isinstance(value, str):
+            yield _TABLES.get(field.name, expected), value
+        elif dataclasses.is_dataclass(value):
+            yield from _tensor_names(value, expected)
 
 
 def multiply_adds(specification: Specification, unit: str, tokens: int) -> int:
@@ -316,16 +405,16 @@ def multiply_adds(specification: Specification, unit: str, tokens: int) -> int:
     return a.width * a.vocabulary if isinstance(found, Head) else 0
 
 
-def _check_numbers(part: Any, what: str) -> None:
-    """Hold every number of a unit to the limit under which executors are exact.
+def _check_numbers(part: Any, what: str, largest: int = FLOAT64_LIMIT) -> None:
+    """Hold every number of `part` to the limit under which executors are exact.
 
     The digest says *which* numbers they are; this says that arithmetic with them is defined.
     """
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
-        limit = _LIMITS.get(field.name, FLOAT64_LIMIT)
+        limit = _LIMITS.get(field.name, largest)
         if dataclasses.is_dataclass(value):
-            _check_numbers(value, f"{what}.{field.name}")
+            _check_numbers(value, f"{what}.{field.name}", largest)
         elif isinstance(value, int) and not 0 <= value < limit:
             raise InvalidBundle(
                 f"{what}.{field.name} must be at least 0 and below {limit}, got {value}"
