@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +15,13 @@ import onnx
 import onnxruntime
 import pytest
 
+from tests.commands import zkllm
 from zkllm import executing
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import canonical_json, sha256
 from zkllm.errors import BackendError, DigestMismatch, InputError, LimitExceeded
-from zkllm.exact import reference
-from zkllm.exact.graph import compile_units
+from zkllm.exact import graph, reference
+from zkllm.exact.graph import compile_graphs, compile_units
 from zkllm.exact.model import ExactModel, save, tensor_offsets
 from zkllm.exact.quantise import PRECISIONS, build
 from zkllm.executing import Executor, forbid_emulation
@@ -368,26 +370,86 @@ def test_edited_weights_are_refused(fresh: ExactModel):
         Executor(fresh, "cpu")
 
 
-@pytest.mark.parametrize("unit", ["embed", "attention.0", "mlp.0", "head"])
-def test_a_graph_that_computes_something_else_fails_the_self_test(fresh: ExactModel, unit: str):
-    """Its digest is in the manifest and its operators are allowed, but it adds one."""
-    path = folder_of(fresh) / f"{unit}.onnx"
-    proto = onnx.load(path, load_external_data=False)
-    graph = proto.graph
-    output = graph.output[0].name
-    last = next(node for node in graph.node if output in node.output)
+@pytest.mark.parametrize("unit", ["embed", "attention[0]", "mlp[0]", "head"])
+def test_a_graph_that_computes_something_else_fails_the_self_test(
+    fresh: ExactModel, unit: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Its operators are allowed, but it adds one."""
+    graphs = compile_graphs(fresh.specification)
+    proto = onnx.load_model_from_string(graphs[unit])
+    output = proto.graph.output[0].name
+    last = next(node for node in proto.graph.node if output in node.output)
     last.output[0] = "before"
     one = onnx.numpy_helper.from_array(np.array(1, dtype=np.int64), "one-more")
-    graph.initializer.append(one)
-    graph.node.append(onnx.helper.make_node("Add", ["before", "one-more"], [output]))
-    path.write_bytes(proto.SerializeToString())
-    manifest = json.loads((folder_of(fresh) / "compiled.json").read_bytes())
-    manifest["files"][path.name] = sha256(path.read_bytes())
-    (folder_of(fresh) / "compiled.json").write_bytes(canonical_json(manifest))
-    name = unit.replace(".0", "[0]").replace("[", r"\[").replace("]", r"\]")
-    with pytest.raises(BackendError, match=rf"^{name} on cpu: expected -?\d+ at .*, got") as caught:
+    proto.graph.initializer.append(one)
+    proto.graph.node.append(onnx.helper.make_node("Add", ["before", "one-more"], [output]))
+    graphs[unit] = proto.SerializeToString()
+    monkeypatch.setattr(graph, "compile_graphs", lambda _: graphs)
+    monkeypatch.setattr(graph, "check_compiled", lambda *_: None)
+    words = rf"^{re.escape(unit)} on cpu: expected -?\d+ at .*, got"
+    with pytest.raises(BackendError, match=words) as caught:
         Executor(fresh, "cpu")
     assert "does not compute exactly" in caught.value.hint
+
+
+def swap_graphs(model: ExactModel) -> None:
+    """The second MLP's graph is that of the first, and compiled.json says that it should be."""
+    folder = folder_of(model)
+    (folder / "mlp.1.onnx").write_bytes((folder / "mlp.0.onnx").read_bytes())
+    manifest = json.loads((folder / "compiled.json").read_bytes())
+    manifest["files"]["mlp.1.onnx"] = sha256((folder / "mlp.1.onnx").read_bytes())
+    (folder / "compiled.json").write_bytes(canonical_json(manifest))
+
+
+def test_graphs_that_the_model_digest_does_not_name_are_not_executed(fresh: ExactModel):
+    honest = Executor(fresh, "cpu", threads=1).decode([3, 1, 4], 9)
+    swap_graphs(fresh)
+    with pytest.raises(DigestMismatch, match=r"^mlp\.1\.onnx: spec\.json compiles to"):
+        Executor(fresh, "cpu")
+    done = zkllm("run", folder_of(fresh), "-p", "abc", "-n", "5")
+    assert (done.code, done.out) == (3, "")
+    # nor where compiled.json says that nothing can be compared
+    path = folder_of(fresh) / "compiled.json"
+    path.write_bytes(canonical_json(json.loads(path.read_bytes()) | {"onnx": "0.0"}))
+    assert Executor(fresh, "cpu", threads=1).decode([3, 1, 4], 9) == honest
+
+
+def test_a_model_runs_without_compiled_files(fresh: ExactModel):
+    honest = Executor(fresh, "cpu", threads=1).decode([3, 1, 4], 9)
+    for path in [*folder_of(fresh).glob("*.onnx"), folder_of(fresh) / "compiled.json"]:
+        path.unlink()
+    assert Executor(fresh, "cpu", threads=1).decode([3, 1, 4], 9) == honest
+
+
+def test_a_model_in_memory_runs(fresh: ExactModel):
+    tensors = {name: fresh.tensor(name) for name in fresh.specification.tensors}
+    memory = ExactModel.in_memory(fresh.specification, tensors)
+    ids = np.arange(5)
+    for left, right in zip(
+        Executor(memory, "cpu").run(ids), reference.forward(fresh, ids), strict=True
+    ):
+        assert np.array_equal(left, right)
+
+
+def test_weights_that_change_after_they_were_hashed_are_not_executed(
+    fresh: ExactModel, monkeypatch: pytest.MonkeyPatch
+):
+    """Somebody else writes into the folder while a session is opened."""
+    path = folder_of(fresh) / "weights.safetensors"
+    honest = Executor(fresh, "cpu", threads=1).decode([3, 1, 4], 9)
+    real = onnxruntime.InferenceSession
+
+    def session(*arguments: Any, **options: Any) -> Any:
+        data = bytearray(path.read_bytes())
+        types = {n: stored.type for n, stored in fresh.specification.tensors.items()}
+        start, end = tensor_offsets(types)["mlp[1].project.weight"]
+        data[start:end] = bytes(end - start)
+        path.write_bytes(data)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(Executor, "_self_test", lambda *_: None)  # it reads the weights again
+    assert Executor(fresh, "cpu", threads=1).decode([3, 1, 4], 9) == honest
 
 
 def test_a_graph_that_cannot_be_opened_is_a_backend_error(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from zkllm.exact import arithmetic, reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Attention, Embed, Head, Mlp
 from zkllm.extras import require_packages
-from zkllm.tensors import IntArray
+from zkllm.tensors import IntArray, StoredArray
 
 Device = Literal["auto", "cpu", "cuda"]
 Optimisation = Literal["off", "basic", "extended", "all"]
@@ -37,12 +38,22 @@ _SELF_TEST_ROWS = 3
 _SELF_TEST_SEED = 20260102
 
 
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """What a session is made of."""
+
+    graph: bytes
+    weights: Mapping[str, StoredArray]
+    """The arrays that were hashed, instead of a file that could be another by now."""
+
+
 class Executor:
     """The units of an exact model, ready to run.
 
-    Opening one checks everything that it is about to execute: the weights and the graphs have
-    their digests, the graphs hold only operators that are known to be exact, and one unit of each
-    kind equals the numpy reference on random rows at the proven bounds.
+    It executes what the model digest names and nothing else: graphs that are compiled from the
+    specification here and now, out of operators that are known to be exact, and weights as they
+    were hashed. One unit of each kind is compared with the numpy reference on random rows at the
+    proven bounds.
     """
 
     def __init__(
@@ -54,22 +65,31 @@ class Executor:
         optimisation: Optimisation = "all",
         note: Progress = silent,
     ) -> None:
-        """Open the compiled `model` on `device`; `threads` = 0 leaves their number to the runtime.
+        """Open `model` on `device`; `threads` = 0 leaves their number to the runtime.
 
         `auto` takes CUDA if it is there and else tells `note` that it takes the CPU. Raises
-        `InputError` if the model was not compiled, `DigestMismatch` for edited weights or graphs,
-        `BackendError` if the device is missing or does not compute exactly.
+        `UnsupportedModel` for bounds that float64 does not hold, `DigestMismatch` for edited
+        weights or compiled files, `BackendError` if the device is missing or does not compute
+        exactly.
         """
         require_packages("onnx", "onnxruntime")
         # both take a second to import: only those who execute wait for it
-        from zkllm.exact.graph import read_compiled
+        from zkllm.exact.graph import check_compiled, compile_graphs
 
         self._specification = model.specification
-        graphs = read_compiled(model)
-        model.check_all()
+        graphs = compile_graphs(model.specification)
+        check_compiled(model, graphs)
         self._units = self._specification.units()
+        # The sessions read these arrays for as long as they are there.
+        self._weights = {name: model.stored(name) for name in model.specification.tensors}
         self._bounds = _input_bounds(model)
-        self._sessions, self.device = _open(model, graphs, device, threads, optimisation, note)
+        compiled = {
+            name: _Compiled(
+                graph, {n: self._weights[n] for n in self._specification.tensors_of(name)}
+            )
+            for name, graph in graphs.items()
+        }
+        self._sessions, self.device = _open(compiled, device, threads, optimisation, note)
         self._self_test(model)
 
     def embed(self, ids: IntArray, first_position: int = 0) -> IntArray:
@@ -195,7 +215,7 @@ class Executor:
         Raises `BackendError` where they differ: a device, a driver or an optimiser that rounds.
         """
         # a model of its own: its cache of int64 weights goes when the test is over
-        fresh = ExactModel(self._specification, model.folder)
+        fresh = ExactModel(self._specification, model.folder) if model.folder else model
         random = np.random.default_rng(_SELF_TEST_SEED)
         a = self._specification.architecture
         tokens = min(_SELF_TEST_ROWS, a.context)
@@ -237,8 +257,7 @@ def _input_bounds(model: ExactModel) -> dict[str, int]:
 
 
 def _open(
-    model: ExactModel,
-    graphs: dict[str, bytes],
+    compiled: Mapping[str, _Compiled],
     device: Device,
     threads: int,
     optimisation: Optimisation,
@@ -252,22 +271,40 @@ def _open(
         if _CUDA in onnxruntime.get_available_providers():
             forbid_emulation()
             try:
-                return _sessions(model, graphs, _CUDA, threads, optimisation), "cuda"
+                return _sessions(compiled, _CUDA, threads, optimisation), "cuda"
             except BackendError as err:
                 reason = err.message
         if device == "cuda":
             raise BackendError(f"device cuda: {reason}", hint=_INSTALL_CUDA)
         note("device: cpu, because CUDA is not available")
-    return _sessions(model, graphs, _CPU, threads, optimisation), "cpu"
+    return _sessions(compiled, _CPU, threads, optimisation), "cpu"
 
 
 def _sessions(
-    model: ExactModel,
-    graphs: dict[str, bytes],
-    provider: str,
-    threads: int,
-    optimisation: Optimisation,
+    compiled: Mapping[str, _Compiled], provider: str, threads: int, optimisation: Optimisation
 ) -> dict[str, Any]:
+    import onnxruntime
+
+    # TF32 would cut float32 products; exact graphs have none, and should stay so
+    providers = [(_CUDA, {"use_tf32": "0"}), _CPU] if provider == _CUDA else [_CPU]
+    sessions: dict[str, Any] = {}
+    for name, unit in compiled.items():
+        options = _options(threads, optimisation)
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in unit.weights.values()]
+        options.add_external_initializers(list(unit.weights), values)
+        try:
+            session = onnxruntime.InferenceSession(unit.graph, options, providers=providers)
+        except Exception as err:  # onnxruntime raises nothing more precise
+            reason = str(err).strip().splitlines()[0][:160]
+            raise BackendError(f"{name}: ONNX Runtime cannot open it: {reason}") from err
+        if provider not in session.get_providers():
+            raise BackendError(f"expected {provider}, got {session.get_providers()}")
+        sessions[name] = session
+    return sessions
+
+
+def _options(threads: int, optimisation: Optimisation) -> Any:
+    """The options of one session."""
     import onnxruntime
 
     levels = onnxruntime.GraphOptimizationLevel
@@ -282,22 +319,7 @@ def _sessions(
     options.log_severity_level = 4  # failures are raised; the library never prints
     # every unit has its own threads, of which only one unit's work at a time
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", str(model.folder)
-    )
-    # TF32 would cut float32 products; exact graphs have none, and should stay so
-    providers = [(_CUDA, {"use_tf32": "0"}), _CPU] if provider == _CUDA else [_CPU]
-    sessions: dict[str, Any] = {}
-    for name, graph in graphs.items():
-        try:
-            session = onnxruntime.InferenceSession(graph, options, providers=providers)
-        except Exception as err:  # onnxruntime raises nothing more precise
-            reason = str(err).strip().splitlines()[0][:160]
-            raise BackendError(f"{name}: ONNX Runtime cannot open it: {reason}") from err
-        if provider not in session.get_providers():
-            raise BackendError(f"expected {provider}, got {session.get_providers()}")
-        sessions[name] = session
-    return sessions
+    return options
 
 
 def forbid_emulation() -> None:

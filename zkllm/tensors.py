@@ -16,6 +16,9 @@ from zkllm.errors import InvalidBundle
 IntArray: TypeAlias = npt.NDArray[np.int64]
 """Every tensor in memory is int64; the declared type only says how it is stored."""
 
+StoredArray: TypeAlias = npt.NDArray[np.integer[Any]]
+"""A tensor in its declared type, for an executor that takes it as it is stored."""
+
 WIDTHS: Mapping[str, int] = {"int8": 1, "int16": 2, "int32": 4, "int64": 8}
 _MAX_DIMENSION = 1 << 31
 
@@ -80,12 +83,19 @@ def to_bytes(array: IntArray, dtype: str) -> bytes:
     return np.ascontiguousarray(array).astype("<" + np.dtype(dtype).str[1:]).tobytes()
 
 
-def from_bytes(data: bytes | memoryview, kind: TensorType) -> IntArray:
-    """The int64 tensor stored in `data`; raises `InvalidBundle` on a wrong length."""
+def stored_from_bytes(data: bytes | memoryview, kind: TensorType) -> StoredArray:
+    """The tensor stored in `data`, in its declared type and not copied.
+
+    Raises `InvalidBundle` on a wrong length.
+    """
     if len(data) != kind.nbytes:
         raise InvalidBundle(f"tensor of {kind.nbytes} bytes expected, got {len(data)}")
-    stored = np.frombuffer(data, dtype="<" + np.dtype(kind.dtype).str[1:])
-    return stored.astype(np.int64).reshape(kind.shape)
+    return np.frombuffer(data, dtype="<" + np.dtype(kind.dtype).str[1:]).reshape(kind.shape)
+
+
+def from_bytes(data: bytes | memoryview, kind: TensorType) -> IntArray:
+    """The int64 tensor stored in `data`; raises `InvalidBundle` on a wrong length."""
+    return stored_from_bytes(data, kind).astype(np.int64)
 
 
 def bytes_digest(data: bytes | memoryview, kind: TensorType) -> Digest:

@@ -1,27 +1,28 @@
-"""Compiled units: one ONNX file for each, what such a file may hold, and their digests.
+"""Compiled units: one ONNX model for each, what it may hold, and the files for other tools.
 
-`zkllm.exact.nodes` says how the integers are computed; here stands what is written, and what is
-refused when it is read again.
+`zkllm.exact.nodes` says how the integers are computed. What is executed is always compiled from
+the specification, which the model digest names: the files in the folder, and what `compiled.json`
+says of them, are names that anybody can give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from zkllm.digests import Digest, canonical_json, is_digest, parse_canonical_json, sha256
-from zkllm.errors import DigestMismatch, InputError, InvalidBundle, UnsupportedModel
+from zkllm.digests import canonical_json, parse_canonical_json, sha256
+from zkllm.errors import DigestMismatch, InvalidBundle, UnsupportedModel
 from zkllm.exact.model import ExactModel
-from zkllm.exact.nodes import OPSET, WEIGHTS, compile_unit
+from zkllm.exact.nodes import OPSET, WEIGHTS, compile_unit, spans_of
+from zkllm.exact.specification import Specification
 from zkllm.files import read_limited, unit_file_name, write_atomically
 
 FORMAT = 1
 MANIFEST = "compiled.json"
-_MAX_MANIFEST = 4 << 20
-_MAX_GRAPH = 4 << 20
+_MAX_FILE = 4 << 20
 """A unit's graph holds no weights: 30 kB is much."""
 
 _FLOAT64 = "float64 -> float64"
@@ -73,85 +74,71 @@ in float32 are not here.
 """
 
 
+def compile_graphs(specification: Specification) -> dict[str, bytes]:
+    """The ONNX model of every unit; the bytes depend on the specification and onnx's version only.
+
+    The graphs hold no weights and refer to weights.safetensors. Raises `UnsupportedModel` if a
+    declared bound is too large for float64.
+    """
+    spans = spans_of(specification)
+    graphs: dict[str, bytes] = {}
+    for name in specification.units():
+        graph = compile_unit(specification, name, spans)
+        check_allowed(graph)
+        graphs[name] = graph.SerializeToString(deterministic=True)
+    return graphs
+
+
 def compile_units(model: ExactModel, folder: Path) -> None:
     """Write the ONNX file of every unit of `model` and `compiled.json` into `folder`.
 
-    `folder` is where the weights of the model lie: the graphs refer to them. The bytes depend on
-    the model and on onnx's version only. Raises `UnsupportedModel` if a declared bound is too
-    large for float64.
+    `folder` is where the weights of the model lie. The files are for other tools: `run` compiles
+    the specification itself. Raises `UnsupportedModel` as `compile_graphs` does.
     """
-    files: dict[str, str] = {}
-    for name in model.specification.units():
-        graph = compile_unit(model.specification, name)
-        check_allowed(graph)
-        data = graph.SerializeToString(deterministic=True)
-        files[graph_file_name(name)] = sha256(data)
-        with write_atomically(folder / graph_file_name(name)) as file:
+    for name, data in _files(model, compile_graphs(model.specification)).items():
+        with write_atomically(folder / name) as file:
             file.write(data)
+
+
+def check_compiled(model: ExactModel, graphs: Mapping[str, bytes]) -> None:
+    """Refuse a folder whose compiled files are not `graphs`, which its specification gives.
+
+    Nobody here executes these files, but whoever handed them out may have meant other tools to.
+    Some may be missing, and where another version of onnx wrote them nothing can be compared.
+    Raises `DigestMismatch` that names the file.
+    """
+    folder = model.folder
+    if folder is None or not (folder / MANIFEST).is_file():
+        return
+    manifest = parse_canonical_json(read_limited(folder / MANIFEST, _MAX_FILE), MANIFEST)
+    if not isinstance(manifest, dict):
+        raise InvalidBundle(f"{MANIFEST}: expected an object, got {type(manifest).__name__}")
+    if manifest.get("onnx") != onnx.__version__:
+        return
+    for name, expected in _files(model, graphs).items():
+        path = folder / name
+        if path.exists() and (found := read_limited(path, _MAX_FILE)) != expected:
+            raise DigestMismatch(
+                f"{name}: spec.json compiles to {sha256(expected)}, got {sha256(found)}",
+                hint="run needs no compiled file: delete them all, or export the model again",
+            )
+
+
+def _files(model: ExactModel, graphs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files of a compiled model by name, `compiled.json` last."""
+    files = {graph_file_name(unit): data for unit, data in graphs.items()}
     manifest = {
-        "files": files,
+        "files": {name: sha256(data) for name, data in files.items()},
         "format": FORMAT,
         "model": model.digest,
         "onnx": onnx.__version__,
     }
-    with write_atomically(folder / MANIFEST) as file:
-        file.write(canonical_json(manifest))
+    return files | {MANIFEST: canonical_json(manifest)}
 
 
 def graph_file_name(unit: str) -> str:
     """`attention[0]` is compiled to `attention.0.onnx`."""
     return f"{unit_file_name(unit)}.onnx"
-
-
-def read_compiled(model: ExactModel) -> dict[str, bytes]:
-    """The graph of every unit, hashed as it was read and checked against the allow-list.
-
-    Raises `InputError` if the model was not compiled, `DigestMismatch` if the graphs are those of
-    another model or were edited, `UnsupportedModel` if one holds what is not known to be exact.
-    """
-    folder = model.folder
-    if folder is None or not (folder / MANIFEST).is_file():
-        raise InputError(
-            f"{folder or 'a model in memory'}: expected {MANIFEST}, found none",
-            hint="export the model again, or compile it with zkllm.exact.graph.compile_units",
-        )
-    files = _read_manifest(model, folder)
-    graphs: dict[str, bytes] = {}
-    for name in model.specification.units():
-        file_name = graph_file_name(name)
-        data = read_limited(folder / file_name, _MAX_GRAPH)
-        if sha256(data) != files.get(file_name):
-            raise DigestMismatch(
-                f"{file_name}: expected {files.get(file_name)}, got {sha256(data)}",
-                hint="the graph was edited: export the model again",
-            )
-        try:
-            graph = onnx.load_model_from_string(data)
-        except Exception as err:  # protobuf raises different classes in its implementations
-            raise InvalidBundle(f"{file_name}: not an ONNX model: {str(err)[:80]}") from err
-        check_allowed(graph)
-        graphs[name] = data
-    return graphs
-
-
-def _read_manifest(model: ExactModel, folder: Path) -> dict[str, Digest]:
-    data = read_limited(folder / MANIFEST, _MAX_MANIFEST)
-    manifest = parse_canonical_json(data, MANIFEST)
-    if (
-        not isinstance(manifest, dict)
-        or set(manifest) != {"files", "format", "model", "onnx"}
-        or manifest["format"] != FORMAT
-        or not isinstance(manifest["files"], dict)
-        or not all(map(is_digest, manifest["files"].values()))
-    ):
-        raise InvalidBundle(f"{MANIFEST}: expected format {FORMAT} with the digests of the graphs")
-    if manifest["model"] != model.digest:
-        raise DigestMismatch(
-            f"{MANIFEST}: expected model {model.digest}, got {str(manifest['model'])[:80]}",
-            hint="the graphs belong to another model: export it again",
-        )
-    files: dict[str, Digest] = manifest["files"]
-    return files
 
 
 def check_allowed(graph: Any) -> None:

@@ -9,11 +9,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from zkllm.digests import Digest, sha256
 from zkllm.errors import DigestMismatch, InputError, InvalidBundle
 from zkllm.exact.specification import MAX_BYTES, Specification, StoredTensor, model_digest
 from zkllm.files import read_limited, write_atomically
-from zkllm.tensors import WIDTHS, IntArray, TensorType, bytes_digest, from_bytes, to_bytes
+from zkllm.tensors import (
+    WIDTHS,
+    IntArray,
+    StoredArray,
+    TensorType,
+    bytes_digest,
+    stored_from_bytes,
+    to_bytes,
+)
 
 _SAFETENSORS = {"int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64"}
 _MAX_HEADER = 4 << 20
@@ -61,9 +71,18 @@ class ExactModel:
         Raises `InputError` if the weights are not there, `DigestMismatch` if they are others.
         """
         if name not in self._tensors:
-            stored = self.specification.tensors[name]
-            self._tensors[name] = from_bytes(self._read(name, stored), stored.type)
+            self._tensors[name] = self.stored(name).astype(np.int64)
         return self._tensors[name]
+
+    def stored(self, name: str) -> StoredArray:
+        """The tensor `name` in its declared type, checked against its digest; not cached.
+
+        Raises as `tensor` does.
+        """
+        stored = self.specification.tensors[name]
+        if self.folder is None and name in self._tensors:
+            return self._tensors[name].astype(stored.dtype)
+        return stored_from_bytes(self._read(name, stored), stored.type)
 
     def forget(self) -> None:
         """Drop cached tensors; a large model need not stay in memory as int64."""

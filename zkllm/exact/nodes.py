@@ -10,8 +10,8 @@ weights.safetensors, in their narrow types.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -36,14 +36,23 @@ WEIGHTS = "weights.safetensors"
 _IR_VERSION = 8
 
 
-def compile_unit(specification: Specification, name: str) -> Any:
-    """The `ModelProto` of one unit."""
+Spans: TypeAlias = Mapping[str, tuple[int, int]]
+"""Byte ranges of tensors inside weights.safetensors, by name."""
+
+
+def spans_of(specification: Specification) -> Spans:
+    """Where the weights of a model lie."""
+    return tensor_offsets({name: stored.type for name, stored in specification.tensors.items()})
+
+
+def compile_unit(specification: Specification, name: str, spans: Spans | None = None) -> Any:
+    """The `ModelProto` of one unit; `spans` spares who compiles many to work them out again."""
     units = specification.units()
     unit: Unit = units[name]
     # The boundary before a unit; embed reads no boundary.
     place = list(units).index(name) - (specification.embed is not None)
     bound = 0 if isinstance(unit, Embed) else specification.boundary_bounds()[place]
-    builder = Builder(specification, name, bound)
+    builder = Builder(specification, name, bound, spans)
     if isinstance(unit, Embed):
         builder.embed(unit)
     elif isinstance(unit, Attention):
@@ -61,12 +70,14 @@ class Builder:
     Values are float64 unless their method says otherwise.
     """
 
-    def __init__(self, specification: Specification, unit: str, bound: int) -> None:
+    def __init__(
+        self, specification: Specification, unit: str, bound: int, spans: Spans | None = None
+    ) -> None:
         self._specification = specification
         self._unit = unit
         self._bound = bound
         self._width = specification.architecture.width
-        self._spans = tensor_offsets({n: t.type for n, t in specification.tensors.items()})
+        self._spans = spans_of(specification) if spans is None else spans
         self._nodes: list[Any] = []
         self._initialisers: dict[str, Any] = {}
         self._inputs: list[Any] = []
