@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 from pathlib import Path
 
 import pytest
 
 from zkllm.errors import BackendError, InputError, LimitExceeded, UnsafePath
-from zkllm.files import fresh_folder, read_limited, write_atomically, write_folder_atomically
+from zkllm.files import (
+    fresh_folder,
+    is_special,
+    read_limited,
+    refuse_overwriting,
+    write_atomically,
+    write_folder_atomically,
+)
 
 
 def test_a_file_of_exactly_the_limit_is_read(tmp_path: Path):
@@ -177,3 +185,99 @@ def test_force_replaces_only_what_has_the_mark(tmp_path: Path) -> None:
     with write_folder_atomically(target, mark="m", force=True) as fresh:
         (fresh / "new").touch()
     assert [path.name for path in target.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("links", [0, 1, 2])
+def test_a_device_is_written_into_and_never_replaced(tmp_path: Path, links: int):
+    path = Path("/dev/full")
+    for i in range(links):
+        link = tmp_path / f"link{i}"
+        link.symlink_to(path)
+        path = link
+    with pytest.raises(BackendError, match="the disk is full"), write_atomically(path) as file:
+        file.write(b"x" * 10_000)
+    assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
+    assert path.is_symlink() == bool(links)
+    assert is_special(path)
+
+
+def test_a_pipe_gets_the_bytes_and_stays(tmp_path: Path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(path.read_bytes()), daemon=True)
+    reader.start()
+    with write_atomically(path) as file:
+        file.write(b"bytes")
+    reader.join(20)
+    assert got == [b"bytes"]
+    assert path.is_fifo()
+
+
+def test_nothing_reaches_a_pipe_if_the_block_fails(tmp_path: Path):
+    read, write = os.pipe()
+    with pytest.raises(ValueError, match="half-way"):
+        fail_after(Path(f"/dev/fd/{write}"), b"ha", ValueError("half-way"))
+    os.close(write)
+    assert os.read(read, 10) == b""
+    os.close(read)
+
+
+def test_what_stands_behind_stdout_is_not_replaced(tmp_path: Path):
+    """`command -o /dev/stdout > file`: the shell has `file` open, and maybe wrote into it."""
+    path = tmp_path / "file"
+    path.write_bytes(b"before ")
+    with path.open("ab") as behind, write_atomically(Path(f"/dev/fd/{behind.fileno()}")) as file:
+        file.write(b"after")
+    assert path.read_bytes() == b"before after"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_a_link_the_file_is_replaced(tmp_path: Path):
+    (tmp_path / "there").mkdir()
+    target = tmp_path / "there" / "file"
+    target.write_bytes(b"old")
+    target.chmod(0o600)
+    link = tmp_path / "link"
+    link.symlink_to("there/file")
+    with write_atomically(link) as file:
+        file.write(b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert list((tmp_path / "there").iterdir()) == [target]
+    dangling = tmp_path / "dangling"
+    dangling.symlink_to("there/other")
+    with write_atomically(dangling) as file:
+        file.write(b"new")
+    assert (tmp_path / "there" / "other").read_bytes() == b"new"
+
+
+def test_a_link_that_leads_to_itself_is_refused(tmp_path: Path):
+    link = tmp_path / "link"
+    link.symlink_to("link")
+    with pytest.raises(InputError, match="a link that leads to itself"):
+        fail_after(link, b"", ValueError("never reached"))
+    assert link.is_symlink()
+
+
+def test_a_folder_is_no_file(tmp_path: Path):
+    with pytest.raises(InputError, match="expected a file, found a folder"):
+        fail_after(tmp_path, b"", ValueError("never reached"))
+
+
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path):
+    path = tmp_path / ("n" * 255)
+    with write_atomically(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_only_what_would_be_replaced_needs_force(tmp_path: Path):
+    refuse_overwriting(tmp_path / "none", force=False)
+    refuse_overwriting(Path("/dev/null"), force=False)
+    (tmp_path / "file").touch()
+    refuse_overwriting(tmp_path / "file", force=True)
+    with pytest.raises(InputError, match="exists") as caught:
+        refuse_overwriting(tmp_path / "file", force=False)
+    assert "--force" in caught.value.hint

@@ -123,3 +123,14 @@ def test_format_2_without_the_field(tmp_path: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         Policy.from_file(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("field", ["format", "model", "units", "srs", "keys.embed", "other"])
+@pytest.mark.parametrize("depth", [50, 400, 900, 20_000])
+def test_deep_keys_are_refused_in_a_line(tmp_path: Path, field: str, depth: int) -> None:
+    path = tmp_path / "policy.toml"
+    lines = [line for line in POLICY.to_toml().splitlines() if not line.startswith(field)]
+    path.write_text("\n".join([".".join([field] + ["a"] * depth) + " = 1", *lines]))
+    with pytest.raises((InputError, UnsupportedVersion)) as caught:
+        Policy.from_file(path)
+    assert len(caught.value.message) < 300

@@ -15,6 +15,10 @@ from typing import IO
 
 from zkllm.errors import BackendError, InputError, LimitExceeded, UnsafePath
 
+_MAX_LINKS = 40
+_PREFIX = 100
+"""Characters of a name that the temporary file beside it repeats."""
+
 
 def read_limited(path: Path, limit: int) -> bytes:
     """The bytes of the regular file at `path`, at most `limit` of them.
@@ -53,26 +57,75 @@ def _cannot_read(path: Path, err: OSError) -> InputError:
 
 @contextlib.contextmanager
 def write_atomically(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a file that takes the place of `path` only if the block succeeds.
+    """Yield a file whose bytes become those of `path` only if the block succeeds.
 
-    Raises `BackendError` if the disk is full or the folder cannot be written.
+    A file that is there is replaced at once, and keeps its mode; of a link, what it leads to is
+    replaced. Devices, pipes and what else is no file, `/dev/stdout` whatever it is, are never
+    replaced: the bytes are written into them, after the block. Raises `InputError` for a folder,
+    `BackendError` if the disk is full or the place cannot be written.
     """
+    target = _follow_links(path)
+    if target.is_dir():
+        raise InputError(f"{path}: expected a file, found a folder")
+    try:
+        if is_special(target):
+            with tempfile.TemporaryFile() as file:
+                yield file
+                file.seek(0)
+                # what is there stays: a shell may have opened the file behind /dev/stdout
+                descriptor = os.open(target, os.O_WRONLY | os.O_APPEND)
+                with os.fdopen(descriptor, "wb") as stream:
+                    shutil.copyfileobj(file, stream)
+        else:
+            yield from _replace(target)
+    except OSError as err:
+        raise _cannot_write(path, err) from err
+
+
+def _replace(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a new file beside `path` and put it in the place of `path`."""
     temporary: str | None = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        # a name may be as long as names can be; its copy has to be longer
+        prefix = f".{path.name[:_PREFIX]}."
+        descriptor, temporary = tempfile.mkstemp(prefix=prefix, dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes private files; what zkllm writes is as public as any other output.
-        Path(temporary).chmod(0o666 & ~_umask())
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask()
+        Path(temporary).chmod(mode)
         os.replace(temporary, path)  # noqa: PTH105
         temporary = None
-    except OSError as err:
-        raise _cannot_write(path, err) from err
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def is_special(path: Path) -> bool:
+    """Whether `path` is, or leads to, a place that is written into and never replaced."""
+    path = _follow_links(path)
+    return _is_of_the_system(path) or (path.exists() and not path.is_file())
+
+
+def refuse_overwriting(path: Path, *, force: bool) -> None:
+    """Raise `InputError` if something is at `path` that writing would replace, without `force`."""
+    if path.exists() and not force and not is_special(path):
+        raise InputError(f"{path}: exists", hint="pass --force to overwrite")
+
+
+def _follow_links(path: Path) -> Path:
+    """What `path` leads to, up to the names in /dev and /proc that stand for open files."""
+    for _ in range(_MAX_LINKS):
+        if _is_of_the_system(path) or not path.is_symlink():
+            return path
+        path = path.parent / path.readlink()
+    raise InputError(f"{path}: expected a file, found a link that leads to itself")
+
+
+def _is_of_the_system(path: Path) -> bool:
+    return os.path.abspath(path).startswith(("/dev/", "/proc/"))  # noqa: PTH100 - links stay
 
 
 def _cannot_write(path: Path, err: OSError) -> BackendError:
@@ -103,6 +156,7 @@ def write_folder_atomically(
     names match one of `known`: `--force` must not delete what zkllm did not write. Raises
     `InputError` if something is in the way.
     """
+    path = _follow_links(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: expected a folder, found a file")
     occupied = path.is_dir() and any(path.iterdir())
@@ -115,7 +169,7 @@ def write_folder_atomically(
             raise InputError(f"{path}: holds {entry.name}, which is not of zkllm: not overwritten")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:_PREFIX]}.", dir=path.parent))
     except OSError as err:
         raise _cannot_write(path, err) from err
     try:

@@ -74,6 +74,8 @@ class Policy:
             raise InputError(f"{path}: not TOML: {str(err).splitlines()[0]}") from err
         try:
             return cls._from_toml(value)
+        except RecursionError as err:  # a value that TOML may nest as deep as a file is long
+            raise InputError(f"{path}: nested too deeply for a policy") from err
         except InputError as err:
             raise type(err)(f"{path}: {err.message}", err.hint) from err
 

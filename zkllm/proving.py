@@ -16,7 +16,13 @@ from zkllm.bundle import BackendName, Bundle, Evidence
 from zkllm.errors import BackendError, InputError, VerificationError
 from zkllm.exact.model import ExactModel
 from zkllm.extras import require_packages
-from zkllm.files import read_limited, unit_file_name, write_atomically
+from zkllm.files import (
+    is_special,
+    read_limited,
+    refuse_overwriting,
+    unit_file_name,
+    write_atomically,
+)
 from zkllm.planning import Plan, assign, plan
 from zkllm.policy import Policy
 from zkllm.statement import MAX_NONCE, is_nonce
@@ -61,8 +67,7 @@ def prove(
         require_packages(*get_backend(name).prover_packages)
     if not is_nonce(nonce):
         raise InputError(f"nonce: expected at most {MAX_NONCE} printable ASCII characters")
-    if output.exists() and not force:
-        raise InputError(f"{output}: exists", hint="pass --force to overwrite")
+    refuse_overwriting(output, force=force)
     if isinstance(trace, Path):
         trace = container.load(trace, specification)
     run = replace(trace, statement=replace(trace.statement, nonce=nonce), evidence={})
@@ -188,18 +193,24 @@ class _Store:
     """Evidence of finished units, beside the bundle that is being made.
 
     A folder belongs to one statement, one choice of backends and one set of keys: its name says
-    which, so that another run never picks up evidence that is not its own.
+    which, so that another run never picks up evidence that is not its own. Nothing is kept beside
+    a device or a pipe.
     """
 
     def __init__(self, output: Path, run: Bundle, policy: Policy) -> None:
         key = (run.statement.digest + policy.to_toml()).encode()
-        self._folder = output.parent / f".{output.name}.{hashlib.sha256(key).hexdigest()[:16]}"
+        name = f".{output.name[:100]}.{hashlib.sha256(key).hexdigest()[:16]}"
+        self._folder = None if is_special(output) else output.parent / name
 
     def get(self, unit: str) -> bytes | None:
+        if self._folder is None:
+            return None
         path = self._folder / unit_file_name(unit)
         return read_limited(path, max(container.MAX_EVIDENCE.values())) if path.exists() else None
 
     def put(self, unit: str, data: bytes) -> None:
+        if self._folder is None:
+            return
         try:
             self._folder.mkdir(exist_ok=True)
         except OSError as err:
@@ -208,4 +219,5 @@ class _Store:
             file.write(data)
 
     def clear(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)

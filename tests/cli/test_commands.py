@@ -298,3 +298,12 @@ def test_help_of_every_command() -> None:
 
 def test_version() -> None:
     assert zkllm("--version").out.startswith("zkllm, version ")
+
+
+def test_a_device_is_written_into(demo_model: ExactModel) -> None:
+    done = zkllm("policy", "init", demo_model.folder, "-o", "/dev/full")
+    assert done.code == 5
+    assert done.err.startswith("error: /dev/full: the disk is full")
+    assert zkllm("policy", "init", demo_model.folder, "-o", "/dev/null").code == 0
+    assert Path("/dev/full").is_char_device()
+    assert Path("/dev/null").is_char_device()

@@ -10,8 +10,7 @@ from zkllm import output
 from zkllm.backends import AVAILABLE
 from zkllm.bundle import BINDING, BackendName
 from zkllm.cli import options
-from zkllm.errors import InputError
-from zkllm.files import write_atomically
+from zkllm.files import refuse_overwriting, write_atomically
 from zkllm.policy import FRESHNESS, INSECURE_SRS, Freshness, Policy
 
 _WEIGHTS = "the verifier needs the weights"
@@ -92,8 +91,7 @@ def init(
         for name, value in demands:
             output.note(f"{name}: {value}")
         return
-    if file.exists() and not force:
-        raise InputError(f"{file}: exists", hint="pass --force to overwrite")
+    refuse_overwriting(file, force=force)
     with write_atomically(file) as handle:
         handle.write(policy.to_toml().encode())
     output.facts(demands)

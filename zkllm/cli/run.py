@@ -8,8 +8,8 @@ import click
 
 from zkllm import output
 from zkllm.cli import options
-from zkllm.errors import InputError
 from zkllm.executing import Device
+from zkllm.files import refuse_overwriting
 
 
 @click.command("run")
@@ -46,8 +46,8 @@ def command(
 
     if (prompt is None) == (hidden is None):
         raise click.UsageError("give either --prompt TEXT or --hidden FILE")
-    if trace is not None and trace.exists() and not force:
-        raise InputError(f"{trace}: exists", hint="pass --force to overwrite")
+    if trace is not None:
+        refuse_overwriting(trace, force=force)
     exact = ExactModel.from_folder(model)
     with output.spinner("running"):
         if hidden is not None:
