@@ -52,10 +52,14 @@ def prove(
     without it, `planning.assign` does. Finished units are kept beside `output` until then, so that
     the same call after an interruption goes on where it stopped. With `jobs` over 1, or None for as
     many as there are cores, so many processes prove units beside each other where that pays (see
-    `workers`). Raises
-    `StatementMismatch` or `ConstraintViolation` if the trace is not a run of the model,
+    `workers`). Raises `InputError` if `keys` has none of a unit that is proved, or some of another
+    model, `StatementMismatch` or `ConstraintViolation` if the trace is not a run of the model,
     `BackendError` if a backend fails or the work will not fit this machine.
     """
+    if keys is not None and not keys.is_dir():
+        raise InputError(
+            f"{keys}: expected a folder of keys, found {'a file' if keys.exists() else 'none'}"
+        )
     if output is None:
         raise InputError("output: expected a path for the bundle, got none")
     if isinstance(model, Path):
@@ -77,6 +81,13 @@ def prove(
         for unit, name in assignment.items()
         if name != "replay"
     }
+    if keys is not None and not any(pin.digests for pin in pins.values()):
+        # A proof without them is another proof, which a policy that pins them refuses.
+        raise InputError(
+            f"{keys}: expected keys of a unit that is proved, found none",
+            hint=f"make them with: zkllm setup MODEL --keys {keys}; "
+            "without --keys, the verifier needs the weights",
+        )
     policy = _own_policy(model, assignment, pins)
     store = _Store(output, run, policy)
     evidence: dict[str, Evidence] = {}
@@ -103,8 +114,12 @@ def prove(
             # What takes longest begins first, so that no process has to wait for it at the end.
             seconds = {unit: e.prove_seconds for unit, e in planned.estimates.items()}
             missing.sort(key=lambda claim: -seconds.get(claim.unit, 0))
-        for unit, data in _prove_all(model, assignment, missing, keys, workers, progress):
-            keep(unit, data, done=False)
+        try:
+            for unit, data in _prove_all(model, assignment, missing, keys, workers, progress):
+                keep(unit, data, done=False)
+        except InputError:  # of a wrong trace, or under wrong keys, no proof is of use
+            store.clear()
+            raise
         finished = run.with_evidence(evidence)
         progress("verifying the bundle before it is written")
         data = finished.to_bytes(specification)

@@ -17,6 +17,7 @@ from tests.commands import zkllm
 from tests.traces import seal, trace
 from zkllm import bundle as container
 from zkllm.bundle import Evidence
+from zkllm.digests import canonical_json
 from zkllm.exact.model import ExactModel
 
 UNITS = ["embed", "attention[0]", "mlp[0]", "attention[1]", "mlp[1]", "head"]
@@ -113,9 +114,43 @@ def test_evidence_of_one_mode_is_refused_in_the_other(mode: str, work: Work) -> 
     result = zkllm("verify", work.path(mode), *work.arguments(other), "--nonce", "abc")
     assert result.code == 3
     assert result.out.startswith("refused  ")
-    (line,) = result.err.splitlines()
-    assert line.startswith("refused: ")
-    assert line.endswith("sumcheck: embed: tokens does not hold")
+    refusal, hint = result.err.splitlines()
+    assert refusal.startswith("refused: ")
+    if mode == "held":
+        assert refusal.endswith(
+            "embed: the proof is one for weights that the verifier holds, "
+            "and the policy pins a commitment to them"
+        )
+        assert hint.startswith("hint: prove with --keys DIR")
+    else:
+        assert refusal.endswith(
+            "embed: the proof is one under a commitment to the weights, "
+            "and the policy has the verifier hold them"
+        )
+        assert hint.startswith("hint: prove without --keys")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("unit", ["embed", "mlp[1]", "head"])
+def test_bytes_as_many_as_a_proof_of_the_other_mode_are_refused_too(
+    mode: str, unit: str, work: Work, tmp_path: Path
+) -> None:
+    """The length is a guess at what went wrong; nothing is believed for it."""
+    other = "held" if mode == "committed" else "committed"
+    honest, evidence = load(work, mode), load(work, other).evidence[unit]
+    junk = Evidence("sumcheck", bytes(len(evidence.data)))
+    forged = honest.with_evidence(dict(honest.evidence) | {unit: junk})
+    specification = ExactModel.from_folder(work.path("model")).specification
+    container.save(forged, specification, tmp_path / "forged")
+    result = zkllm("verify", tmp_path / "forged", *work.arguments(mode), "--nonce", "abc")
+    assert result.code == 3
+    assert f"{unit}: the proof is one " in result.err
+    junk = Evidence("sumcheck", bytes(len(evidence.data) + 1))
+    forged = honest.with_evidence(dict(honest.evidence) | {unit: junk})
+    container.save(forged, specification, tmp_path / "forged")
+    result = zkllm("verify", tmp_path / "forged", *work.arguments(mode), "--nonce", "abc")
+    assert result.code == 3
+    assert "the proof is one " not in result.err
 
 
 VERIFY = """
@@ -242,6 +277,96 @@ def test_inspect_of_another_models_bundle(work: Work, tiny_model: ExactModel) ->
     result = zkllm("inspect", work.path("held"), "--model", tiny_model.folder)
     assert result.code == 4
     assert f"the model given is {tiny_model.digest}" in result.err
+
+
+# Keys that are not those of what is proved
+
+
+def proving_under(work: Work, folder: Path, keys: Path, *options: str | Path) -> Any:
+    result = zkllm(
+        *("prove", work.path("trace"), "--model", work.path("model"), "--jobs", "1"),
+        *("--keys", keys, "-o", folder / "bundle", *options),
+    )
+    assert "Traceback" not in result.err
+    if result.code:
+        assert [path for path in folder.iterdir() if "bundle" in path.name] == []
+    return result
+
+
+def some_keys(work: Work, folder: Path, **copies: str) -> Path:
+    """A folder of keys in which the unit's of that name are those of another."""
+    for name, source in copies.items():
+        shutil.copytree(work.path("keys") / source, folder / "keys" / name.replace("_", "."))
+    return folder / "keys"
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda path: None, "expected a folder of keys, found none"),
+        (lambda path: path.touch(), "expected a folder of keys, found a file"),
+        (lambda path: path.mkdir(), "expected keys of a unit that is proved, found none"),
+        (lambda path: (path / "mlp.7").mkdir(parents=True), "of a unit that is proved, found none"),
+        (lambda path: (path / "mlp.0").mkdir(parents=True), "expected commitment.json or vk.key"),
+    ],
+)
+def test_a_folder_that_holds_no_keys(make: Any, match: str, work: Work, tmp_path: Path) -> None:
+    """A proof for weights that are held would be made, and be refused like a forgery later."""
+    make(tmp_path / "keys")
+    result = proving_under(work, tmp_path, tmp_path / "keys")
+    assert result.code == 4
+    assert match in result.err
+
+
+def test_keys_of_units_that_are_not_proved(work: Work, tmp_path: Path) -> None:
+    keys = some_keys(work, tmp_path, mlp_0="mlp.0")
+    for options in (["--backend", "sumcheck", "--unit", "embed"], ["--backend", "replay"]):
+        result = proving_under(work, tmp_path, keys, *options)
+        assert result.code == 4
+        assert "expected keys of a unit that is proved, found none" in result.err
+
+
+def test_keys_of_some_units_only(work: Work, tmp_path: Path) -> None:
+    """Which is what a policy for them demands; who proves is told what a verifier needs."""
+    keys = some_keys(work, tmp_path, mlp_0="mlp.0", head="head")
+    result = proving_under(work, tmp_path, keys)
+    assert result.code == 0
+    assert "no commitment to the weights of embed, attention[0-1], mlp[1] is in" in result.err
+    model = ["--model", work.path("model"), "--keys", keys]
+    done("policy", "init", work.path("model"), "--keys", keys, "-o", tmp_path / "policy")
+    done("verify", tmp_path / "bundle", "--policy", tmp_path / "policy", *model)
+    verify = ["verify", tmp_path / "bundle", "--policy", work.path("held.toml"), *model]
+    result = zkllm(*verify, "--nonce", "abc")
+    assert result.code == 3
+
+
+def test_keys_of_another_unit(work: Work, tmp_path: Path) -> None:
+    keys = some_keys(work, tmp_path, mlp_0="mlp.1", embed="embed")
+    result = proving_under(work, tmp_path, keys)
+    assert result.code == 4
+    assert "unit: expected a commitment for mlp[0], found one for mlp[1]" in result.err
+
+
+def test_keys_of_another_model(work: Work, tiny_model: ExactModel, tmp_path: Path) -> None:
+    assert tiny_model.folder is not None
+    done("setup", tiny_model.folder, "--unit", "mlp[0]", "--keys", tmp_path / "keys")
+    result = proving_under(work, tmp_path, tmp_path / "keys")
+    assert result.code == 4
+    model = ExactModel.from_folder(work.path("model"))
+    assert f"expected a commitment for {model.digest}, found one for {tiny_model.digest}" in (
+        result.err.replace("\n", " ")
+    )
+
+
+def test_a_commitment_to_other_weights(work: Work, tmp_path: Path) -> None:
+    """It names model and unit, but its root is another: nothing is kept of what was proved."""
+    keys = some_keys(work, tmp_path, embed="embed", mlp_0="mlp.0")
+    path = keys / "mlp.0" / "commitment.json"
+    found = json.loads(path.read_bytes())
+    path.write_bytes(canonical_json(found | {"root": found["root"][::-1]}))
+    result = proving_under(work, tmp_path, keys)
+    assert result.code == 4
+    assert "mlp[0]: the commitment is to other weights than the model's" in result.err
 
 
 # Traces that are no runs

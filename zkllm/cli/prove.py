@@ -64,6 +64,10 @@ def command(
         )
     if nonce and not report.fresh:
         output.note("no unit binds the nonce, so a verifier who gives it refuses the bundle")
+    held = [unit for unit, c in report.units.items() if c.details.get("weights") == "held"]
+    if keys is not None and held:
+        names = output.unit_ranges(held)
+        output.note(f"no commitment to the weights of {names} is in {keys}: a verifier needs them")
     if as_json:
         output.emit_json(output.report_json(report, bundle))
     else:

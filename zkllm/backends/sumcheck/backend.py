@@ -19,7 +19,7 @@ from zkllm.backends.base import Checked, Claim, Estimate, Pin, Progress, silent
 from zkllm.backends.sumcheck import estimates
 from zkllm.backends.sumcheck.commitment import HASH
 from zkllm.backends.sumcheck.protocol import Context, check_proof, make_proof
-from zkllm.backends.sumcheck.units import make_circuit
+from zkllm.backends.sumcheck.units import Circuit, make_circuit
 from zkllm.bundle import BackendName
 from zkllm.digests import Digest, canonical_json, parse_canonical_json, sha256, tagged
 from zkllm.errors import (
@@ -143,6 +143,14 @@ class SumcheckBackend:
                 f"{path}: not the commitment to this model's {unit}",
                 hint="make it again with: zkllm setup MODEL --backend sumcheck --keys DIR",
             )
+        commitment = Commitment.from_bytes(data, str(path))
+        for name, expected in (("model", model.digest), ("unit", unit)):
+            if getattr(commitment, name) != expected:
+                raise InputError(
+                    f"{path}: {name}: expected a commitment for {expected}, "
+                    f"found one for {ascii(getattr(commitment, name))[1:-1]:.80}",
+                    hint="make it with: zkllm setup MODEL --backend sumcheck --keys DIR",
+                )
         return Pin({COMMITMENT: sha256(data)})
 
     def prove(
@@ -161,6 +169,10 @@ class SumcheckBackend:
         circuit = make_circuit(model, claim)
         try:
             return make_proof(circuit, context_of(model, claim, root))
+        except ConstraintViolation as err:
+            if err.message.startswith(f"{claim.unit}:"):
+                raise
+            raise ConstraintViolation(f"{claim.unit}: {err.message}", err.hint) from err
         finally:
             model.forget()
 
@@ -175,6 +187,9 @@ class SumcheckBackend:
         try:
             circuit = make_circuit(model, claim)
             bits = check_proof(circuit, evidence, context_of(model, claim, root))
+        except ProofRejected:
+            _explain(circuit, evidence, root)
+            raise
         except (ConstraintViolation, UnsupportedModel) as err:
             # It is the prover who chose rows, and how many: too many can lack soundness.
             raise ProofRejected(err.message) from err
@@ -184,6 +199,30 @@ class SumcheckBackend:
             "weights": "held" if root is None else "committed",
         }
         return Checked(WORDS, binds_nonce=True, details=details)
+
+
+def _explain(circuit: Circuit, evidence: bytes, root: bytes | None) -> None:
+    """Say of a proof that was refused that it is as long as one of the other mode.
+
+    Lengths follow from the plan. What is said is a guess, and decides nothing.
+    """
+    try:
+        length, _ = estimates.rehearse(circuit, committed=root is None)
+    except UnsupportedModel:
+        return
+    if length != len(evidence):
+        return
+    if root is None:
+        raise ProofRejected(
+            "the proof is one under a commitment to the weights, "
+            "and the policy has the verifier hold them",
+            hint="prove without --keys, or write a policy with: zkllm policy init MODEL --keys DIR",
+        )
+    raise ProofRejected(
+        "the proof is one for weights that the verifier holds, "
+        "and the policy pins a commitment to them",
+        hint="prove with --keys DIR, the commitments that the policy pins",
+    )
 
 
 def context_of(model: ExactModel, claim: Claim, root: bytes | None) -> Context:
