@@ -1,14 +1,14 @@
+import ast
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numba
 import pytest
 
 import zkllm
-from zkllm.backends.sumcheck import kernels
+from zkllm.backends.sumcheck import cache, kernels
 
 PACKAGE = Path(zkllm.__file__).parent
 PREPARE = """
@@ -33,34 +33,55 @@ def prepare(folder: Path, **environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_compilation_is_announced_once_and_kept_where_neither_package_nor_home_can_be_written(
-    tmp_path: Path,
-) -> None:
-    shutil.copytree(PACKAGE, tmp_path / "zkllm", ignore=shutil.ignore_patterns("__pycache__"))
-    # Not even root can make a folder where there is a file.
-    (tmp_path / "zkllm/backends/sumcheck/__pycache__").touch()
-    (tmp_path / "home").touch()
+def copy_of_the_package(folder: Path) -> Path:
+    shutil.copytree(PACKAGE, folder / "zkllm", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def test_kernels_are_compiled_once_for_all_environments_of_a_machine(tmp_path: Path) -> None:
+    """Announced and kept, in a folder of the user alone, though there is no home to keep it in."""
+    first, second = (copy_of_the_package(tmp_path / name) for name in ("first", "second"))
+    (tmp_path / "home").touch()  # not even root can make a folder where there is a file
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     home = str(tmp_path / "home")
-    places = {"HOME": home, "XDG_CACHE_HOME": f"{home}/.cache", "TMPDIR": str(temporary)}
+    places = {"HOME": home, "XDG_CACHE_HOME": "", "TMPDIR": str(temporary)}
 
-    assert prepare(tmp_path, **places) == [
+    assert prepare(first, **places) == [
         "compiling the prover's kernels, once per machine: about 10 s"
     ]
     (folder,) = temporary.iterdir()
     assert folder.stat().st_mode & 0o777 == 0o700
     # Every kernel has one signature, so that nothing is compiled in the middle of a proof.
-    assert len(list(folder.rglob("*.nbi"))) == len(list(folder.rglob("*.nbc")))
-    assert prepare(tmp_path, **places) == []
+    assert len(list(folder.rglob("*.nbi"))) == len(list(folder.rglob("*.nbc"))) > 10
+    assert prepare(second, **places) == []
+    assert not list(first.rglob("*.nbi"))
 
 
-def test_a_folder_that_numba_was_given_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", cache.SOURCES)
+def test_a_change_in_any_source_is_another_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    kernels.settle_cache()
-    assert str(tmp_path) == numba.config.CACHE_DIR
+    """numba sees changes in a kernel's own file only, and would run what the old source said."""
+    before = cache.key()
+    package = copy_of_the_package(tmp_path) / "zkllm/backends/sumcheck"
+    monkeypatch.setattr(cache, "__file__", str(package / "cache.py"))
+    assert cache.key() == before
+    with (package / name).open("a") as file:
+        file.write("# changed\n")
+    assert cache.key() != before
+
+
+def test_kernels_use_no_source_but_those_of_the_key() -> None:
+    """What compiled code takes from other modules of ours is part of the key."""
+    tree = ast.parse((PACKAGE / "backends/sumcheck/kernels.py").read_text())
+    imported = {
+        node.module.rpartition(".")[2] + ".py"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("zkllm.")
+    }
+    # `base` gives the type of a callback, `cache` is this; neither is compiled
+    assert imported - {"base.py", "sumcheck.py"} < set(cache.SOURCES)
 
 
 def test_prepared_kernels_have_all_their_signatures() -> None:
@@ -68,16 +89,46 @@ def test_prepared_kernels_have_all_their_signatures() -> None:
     assert all(len(kernel.signatures) == 1 for kernel, _ in kernels._KERNELS)
 
 
+def test_kernels_come_from_the_copy() -> None:
+    path = cache.source()
+    assert path is not None
+    assert path.read_bytes() == Path(kernels.__file__).read_bytes()
+    assert {kernel.py_func.__code__.co_filename for kernel, _ in kernels._KERNELS} == {str(path)}
+
+
+def test_without_a_place_kernels_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise PermissionError
+
+    monkeypatch.setattr(cache, "home", nowhere)
+    assert cache.source() is None
+
+    def function() -> None:
+        """A kernel."""
+
+    assert cache.come_from(function, None).__code__.co_filename == __file__
+
+
+def test_a_home_is_used_if_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert cache.home() == tmp_path / "cache" / "zkllm-kernels"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # which the standard says to ignore
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache.home() == tmp_path / "home" / ".cache" / "zkllm-kernels"
+
+
 def test_a_folder_for_compiled_code_is_made_for_its_user_alone(tmp_path: Path) -> None:
-    folder = kernels.private_folder(tmp_path)
+    folder = cache.private_folder(tmp_path, "ours")
+    assert folder == tmp_path / "ours"
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert kernels.private_folder(tmp_path) == folder
+    assert cache.private_folder(tmp_path, "ours") == folder
 
 
-def test_a_folder_that_others_can_write_to_is_not_trusted(tmp_path: Path) -> None:
-    shared = kernels.private_folder(tmp_path)
-    shared.chmod(0o777)
-    found = kernels.private_folder(tmp_path)
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702, 0o750])
+def test_a_folder_that_others_can_use_is_not_trusted(tmp_path: Path, mode: int) -> None:
+    shared = cache.private_folder(tmp_path, "ours")
+    shared.chmod(mode)
+    found = cache.private_folder(tmp_path, "ours")
     assert found != shared
     assert found.stat().st_mode & 0o777 == 0o700
 
@@ -85,24 +136,20 @@ def test_a_folder_that_others_can_write_to_is_not_trusted(tmp_path: Path) -> Non
 def test_a_folder_of_another_user_is_not_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    theirs = kernels.private_folder(tmp_path)
+    theirs = cache.private_folder(tmp_path, "ours")
     monkeypatch.setattr(os, "getuid", lambda: theirs.stat().st_uid + 1)
-    (tmp_path / f"zkllm-kernels-{os.getuid()}").mkdir(mode=0o700)
-    assert kernels.private_folder(tmp_path).name not in {
-        theirs.name,
-        f"zkllm-kernels-{os.getuid()}",
-    }
+    assert cache.private_folder(tmp_path, "ours") != theirs
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_what_is_no_folder_is_not_trusted(tmp_path: Path, kind: str) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o700)
-    place = tmp_path / f"zkllm-kernels-{os.getuid()}"
+    place = tmp_path / "ours"
     if kind == "file":
         place.touch(mode=0o600)
     else:
         place.symlink_to(elsewhere)
-    found = kernels.private_folder(tmp_path)
+    found = cache.private_folder(tmp_path, "ours")
     assert found.is_dir()
     assert found not in {place, elsewhere}

@@ -1,4 +1,4 @@
-"""The prover's loops, compiled by numba on first use and cached; the only module that imports it.
+"""The prover's loops, compiled by numba on first use and kept; the only module that imports it.
 
 Arrays are those of `field`: canonical `uint64`, a last axis of length 2 for the extension. Each
 public function has a plain-integer twin in the tests. Large work is cut into pieces for threads,
@@ -11,16 +11,12 @@ a reduction costs more than a product.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import math
 import os
-import stat
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
@@ -32,6 +28,7 @@ from numba.core import event
 from numba.extending import intrinsic
 
 from zkllm.backends.base import Progress, silent
+from zkllm.backends.sumcheck import cache
 from zkllm.backends.sumcheck.field import (
     MODULUS,
     NON_RESIDUE,
@@ -67,46 +64,14 @@ _KERNELS: list[tuple[Any, str]] = []
 """Every kernel with the one signature that it is used with."""
 
 
-def private_folder(parent: Path) -> Path:
-    """A folder in `parent` to which no other user can write: what lies in it will be executed.
-
-    It has the same name each time, unless somebody else took that: then it is a fresh one.
-    """
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    folder = parent / f"zkllm-kernels-{user}"
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    # Windows has no modes; its temporary folders belong to one user
-    closed = not hasattr(os, "getuid") or found.st_mode & 0o077 == 0
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == user and closed:
-        return folder
-    return Path(tempfile.mkdtemp(prefix="zkllm-kernels-", dir=parent))
-
-
-def settle_cache() -> None:
-    """Choose a folder for compiled kernels if numba finds none.
-
-    numba takes the folder of this file or else the user's cache, and refuses to cache at all where
-    it can write to neither.
-    """
-    try:
-        njit(cache=True)(_nothing)
-    except RuntimeError:
-        numba.config.CACHE_DIR = str(private_folder(Path(tempfile.gettempdir())))
-
-
-def _nothing() -> None:
-    """What `settle_cache` would cache."""
-
-
-settle_cache()
+_SOURCE = cache.source()
 
 
 def _kernel(signature: str) -> Callable[[Any], Any]:
     """A compiled function that runs beside other threads."""
 
     def decorate(function: Any) -> Any:
+        function = cache.come_from(function, _SOURCE)
         compiled = njit(cache=True, nogil=True, error_model="numpy")(function)
         _KERNELS.append((compiled, signature))
         return compiled
