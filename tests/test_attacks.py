@@ -210,7 +210,7 @@ def test_a_long_prompt_is_refused_before_it_is_encoded(
 
     monkeypatch.setattr(tokenization.Tokenizer, "encode", encoded)
     forged = seal(tiny_model, replace(honest, prompt="a" * (1 << 20)))
-    refuse(StatementMismatch, "cannot spell 1048576 characters", forged, tiny_model, policy)
+    refuse(StatementMismatch, "expected for 5 tokens, got 1048576", forged, tiny_model, policy)
 
 
 # Checks behind checks
@@ -445,7 +445,7 @@ def test_a_decoder_that_panics(tiny_model: ExactModel, monkeypatch: pytest.Monke
     )
     monkeypatch.setattr(ExactModel, "tokenizer_bytes", lambda _: data)
     with pytest.raises(InputError, match="the tokenizer cannot decode"):
-        tokenization.Tokenizer(tiny_model).encode("a")
+        tokenization.Tokenizer(tiny_model).decode([0])
 
 
 def test_a_tokenizer_interrupted() -> None:

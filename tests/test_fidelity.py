@@ -11,6 +11,7 @@ import pytest
 from tests.models.test_demo_model import gpt2
 from zkllm import fidelity
 from zkllm.checkpoints import Checkpoint
+from zkllm.errors import InputError
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import PRECISIONS, build, logit_fraction
 
@@ -20,7 +21,10 @@ def measured(
 ) -> fidelity.Fidelity:
     checkpoint = Checkpoint.from_folder(folder)
     fraction = logit_fraction(checkpoint, PRECISIONS[precision])
-    return fidelity.measure(model, checkpoint, text, "test", logit_fraction=fraction)
+    documents = (
+        fidelity.random_windows(checkpoint) if text is None else fidelity.windows(checkpoint, text)
+    )
+    return fidelity.measure(model, checkpoint, documents, "test", logit_fraction=fraction)
 
 
 def test_the_float32_twin_is_the_torch_model(demo_folder: Path) -> None:
@@ -74,7 +78,43 @@ def test_fragments_have_a_relative_error_only(demo_folder: Path) -> None:
     checkpoint = Checkpoint.from_folder(demo_folder)
     specification, tensors = build(checkpoint, PRECISIONS["ezkl"], (1, 2))
     model = ExactModel.in_memory(specification, tensors)
-    f = fidelity.measure(model, checkpoint, "12+34=46\n", "test")
+    f = fidelity.measure(model, checkpoint, fidelity.windows(checkpoint, "12+34=46\n"), "test")
     assert f.agreement is None
     assert 0 < f.relative_error < 0.1
     assert replace(f, agreement=1.0).to_json()["agreement"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected a line of at least two tokens, got none"),
+        ("\n\n \n", "expected a line of at least two tokens, got none"),
+        ("1", "expected a line of at least two tokens, got none"),
+        ("12+34=46\n7 8\n", "cannot spell line 2 of --text: expected known characters, got ' '"),
+    ],
+)
+def test_text_that_compares_nothing(text: str, message: str, demo_folder: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        fidelity.windows(Checkpoint.from_folder(demo_folder), text)
+
+
+def test_text_without_a_tokenizer(demo_folder: Path) -> None:
+    checkpoint = replace(Checkpoint.from_folder(demo_folder), tokenizer=None)
+    with pytest.raises(InputError, match="--text: the checkpoint has no tokenizer"):
+        fidelity.windows(checkpoint, "12+34=46\n")
+
+
+def test_lines_are_cut_into_windows(demo_folder: Path) -> None:
+    checkpoint = Checkpoint.from_folder(demo_folder)
+    found = fidelity.windows(checkpoint, "1+2=3\n\n" + "1" * 40 + "\n2\n" + "12+3=15\n" * 1000)
+    assert [len(ids) for ids in found[:4]] == [6, 16, 16, 9]
+    assert sum(map(len, found)) in (fidelity.MAX_TOKENS - 1, fidelity.MAX_TOKENS)
+
+
+def test_a_line_break_is_left_out_where_no_token_spells_it(demo_folder: Path) -> None:
+    checkpoint = Checkpoint.from_folder(demo_folder)
+    assert checkpoint.tokenizer is not None
+    without = checkpoint.tokenizer.replace(b'"\\n": 12', b'"?": 12')
+    assert without != checkpoint.tokenizer
+    found = fidelity.windows(replace(checkpoint, tokenizer=without), "1+2=3\r\n")
+    assert [len(ids) for ids in found] == [5]

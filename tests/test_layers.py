@@ -13,7 +13,7 @@ PACKAGE = ROOT / "zkllm"
 
 LAYERS: list[set[str]] = [
     {"errors", "extras", "digests", "tensors", "records", "files", "data"},
-    {"exact", "checkpoints", "statement", "bundle", "policy", "tokenization", "workers"},
+    {"exact", "checkpoints", "statement", "bundle", "policy", "tokenization", "vetting", "workers"},
     {"backends"},
     {"verifying"},
     {"executing", "fidelity", "exporting", "running", "proving", "planning", "keys", "inspecting"},

@@ -272,7 +272,7 @@ def test_a_prompt_far_longer_than_its_ids(
     """Refused before it is encoded: a megabyte of text would cost the tokenizer a gigabyte."""
     monkeypatch.setattr(Tokenizer, "encode", lambda *_: pytest.fail("the prompt was encoded"))
     forged = seal(tiny_model, replace(honest, prompt="a" * (1 << 20)))
-    refuse(StatementMismatch, "cannot spell 1048576 characters", forged, tiny_model, policy)
+    refuse(StatementMismatch, "expected for 5 tokens, got 1048576", forged, tiny_model, policy)
 
 
 def test_m41_text_without_its_digest(

@@ -39,7 +39,7 @@ def trace(
     tokenizer = Tokenizer(model)
     prompt_ids = tokenizer.encode(prompt)
     generated = generated or greedy(model, prompt_ids, count)
-    completion = tokenizer.decode(generated)
+    completion = tokenizer.completion(prompt_ids, generated)
     statement = Statement(
         kind="text",
         model=model.digest,

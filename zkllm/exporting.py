@@ -16,8 +16,11 @@ from zkllm.exact import model as exact_model
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import PRECISIONS, Precision, build, default_precision, logit_fraction
 from zkllm.extras import require_packages
-from zkllm.fidelity import Fidelity, measure
+from zkllm.fidelity import Fidelity, measure, random_windows, windows
 from zkllm.files import read_limited, write_atomically, write_folder_atomically
+from zkllm.tensors import IntArray
+from zkllm.tokenization import Tokenizer
+from zkllm.vetting import check_round_trip, check_settings
 
 GOAL_AGREEMENT = 0.99
 GOAL_PERPLEXITY = 1.01
@@ -66,7 +69,7 @@ def open_checkpoint(source: str | Path | Any, tokenizer: Path | None = None) -> 
     A torch module has no tokenizer of its own: `tokenizer` is its tokenizer.json.
     """
     if isinstance(source, str | Path):
-        return Checkpoint.from_folder(bundled("demo") if str(source) == "demo" else Path(source))
+        return Checkpoint.from_folder(_folder(source))
     data = None if tokenizer is None else read_limited(tokenizer, MAX_TOKENIZER)
     return Checkpoint.from_torch(source, data)
 
@@ -95,9 +98,12 @@ def export(
     progress("reading the checkpoint")
     checkpoint = open_checkpoint(source, tokenizer)
     precision = _precision(preset, checkpoint.config.width)
-    where = "given text"
-    if text is None:
-        text, where = _sample(source)
+    if blocks is None and checkpoint.tokenizer is not None:
+        tokenizer_of = Tokenizer.from_bytes(checkpoint.tokenizer, checkpoint.config.vocabulary)
+        if isinstance(source, str | Path):
+            check_settings(_folder(source), tokenizer_of)
+        check_round_trip(tokenizer_of)
+    documents, where = _documents(source, checkpoint, text)
     with write_folder_atomically(folder, mark="spec.json", known=_FILES, force=force) as fresh:
         progress("proving bounds and rounding weights")
         specification, tensors = build(checkpoint, precision, blocks)
@@ -107,7 +113,7 @@ def export(
         fidelity = measure(
             model,
             checkpoint,
-            text,
+            documents,
             where,
             logit_fraction=logit_fraction(checkpoint, precision),
             progress=progress,
@@ -168,10 +174,21 @@ def _precision(preset: str | None, width: int) -> Precision:
     return PRECISIONS[preset]
 
 
-def _sample(source: str | Path | Any) -> tuple[str | None, str]:
-    """The checkpoint's own sample.txt, if it has one."""
-    if isinstance(source, str | Path):
-        path = (bundled("demo") if str(source) == "demo" else Path(source)) / "sample.txt"
-        if path.is_file():
-            return read_limited(path, _MAX_TEXT).decode("utf-8", "replace"), "sample.txt"
-    return None, "random tokens (no text was given)"
+def _folder(source: str | Path) -> Path:
+    return bundled("demo") if str(source) == "demo" else Path(source)
+
+
+def _documents(
+    source: str | Path | Any, checkpoint: Checkpoint, text: str | None
+) -> tuple[list[IntArray], str]:
+    """What the fidelity report compares on: `text`, the checkpoint's sample.txt, or no text."""
+    if text is not None:
+        return windows(checkpoint, text), "given text"
+    path = _folder(source) / "sample.txt" if isinstance(source, str | Path) else None
+    if path is None or not path.is_file():
+        return random_windows(checkpoint), "random tokens (no text was given)"
+    try:
+        sample = read_limited(path, _MAX_TEXT).decode("utf-8", "replace")
+        return windows(checkpoint, sample), "sample.txt"
+    except InputError:
+        return random_windows(checkpoint), "random tokens (sample.txt has no usable line)"

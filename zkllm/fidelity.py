@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from zkllm.backends.base import Progress, silent
 from zkllm.checkpoints import Checkpoint
+from zkllm.errors import InputError
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import quantise
 from zkllm.tensors import IntArray
-from zkllm.tokenization import parse
+from zkllm.tokenization import Tokenizer, room
 
 Float32 = npt.NDArray[np.float32]
 MAX_TOKENS = 512
@@ -54,23 +55,22 @@ class Fidelity:
 def measure(
     model: ExactModel,
     checkpoint: Checkpoint,
-    text: str | None,
+    documents: Sequence[IntArray],
     source: str,
     *,
     logit_fraction: int = 0,
     progress: Progress = silent,
 ) -> Fidelity:
-    """Compare `model` with `checkpoint` on `text`, or on seeded random tokens if there is none.
+    """Compare `model` with `checkpoint` on `documents`, each the ids of a run of its own.
 
-    `source` says in the report where the text came from. Every line of the text is a document of
-    its own, cut into windows of the context.
+    `source` says in the report where they came from: `windows` or `random_windows`.
     """
     spec = model.specification
     first, count = spec.architecture.first_block, spec.architecture.blocks
     same = total = 0
     losses = {"float32": 0.0, "exact": 0.0}
     predicted, divergence, error, norm = 0, 0.0, 0.0, 0.0
-    for ids in _windows(checkpoint, text):
+    for ids in documents:
         progress(f"fidelity: {total} of at most {MAX_TOKENS} positions")
         hidden = _hidden(checkpoint, ids, first + count)
         if spec.embed is not None:
@@ -105,25 +105,50 @@ def measure(
     return Fidelity(source, total, same / total, divergence / total, math.exp(gap), relative)
 
 
-def _windows(checkpoint: Checkpoint, text: str | None) -> Iterator[IntArray]:
-    """Windows of token ids, at most `MAX_TOKENS` in all."""
+def windows(checkpoint: Checkpoint, text: str) -> list[IntArray]:
+    """Windows of token ids, at most `MAX_TOKENS` in all; every line of `text` is a prompt.
+
+    Raises `InputError` for text that the checkpoint's tokenizer cannot read, or that has no line
+    of two tokens.
+    """
+    if checkpoint.tokenizer is None:
+        raise InputError("--text: the checkpoint has no tokenizer to read it with")
     config = checkpoint.config
+    tokenizer = Tokenizer.from_bytes(checkpoint.tokenizer, config.vocabulary)
+    fewest = min(2, config.context)
+    found: list[IntArray] = []
     left = MAX_TOKENS
-    if text is None or checkpoint.tokenizer is None:
-        generator = np.random.default_rng(_SEED)
-        size = min(config.context, left, 128)
-        yield generator.integers(0, config.vocabulary, size).astype(np.int64)
-        return
-    tokenizer = parse(checkpoint.tokenizer, config.vocabulary)
-    for line in text.splitlines(keepends=True):
-        ids = tokenizer.encode(line, add_special_tokens=False).ids
+    for number, line in enumerate(text[: room(MAX_TOKENS)].splitlines(keepends=True), 1):
+        ids = _read(tokenizer, line, f"line {number} of --text") if line.strip() else ()
         for start in range(0, len(ids), config.context):
             window = np.array(ids[start : start + config.context][:left], dtype=np.int64)
-            if len(window) > 1:
-                yield window
+            if len(window) >= fewest:
+                found.append(window)
                 left -= len(window)
-        if left <= 1:
-            return
+        if left < fewest:
+            break
+    if not found:
+        raise InputError("--text: expected a line of at least two tokens, got none")
+    return found
+
+
+def _read(tokenizer: Tokenizer, line: str, what: str) -> tuple[int, ...]:
+    """The ids of `line`, with the end of the line if the tokenizer knows such a thing."""
+    try:
+        return tokenizer.encode(line, what)
+    except InputError:
+        bare = line.rstrip("\r\n")
+        if bare == line:
+            raise
+        return tokenizer.encode(bare, what)
+
+
+def random_windows(checkpoint: Checkpoint) -> list[IntArray]:
+    """One window of seeded random ids, where there is no text to compare on."""
+    config = checkpoint.config
+    size = min(config.context, MAX_TOKENS, 128)
+    ids = np.random.default_rng(_SEED).integers(0, config.vocabulary, size)
+    return [ids.astype(np.int64)]
 
 
 def _hidden(checkpoint: Checkpoint, ids: IntArray, blocks: int) -> list[Float32]:

@@ -57,7 +57,7 @@ def run(
     _check_padding(pad_to, needed, context)
     executor = Executor(model, device, note=note)
     generated = tuple(executor.decode(prompt_ids, max_new_tokens, specification.stop_ids))
-    completion = tokenizer.decode(generated)
+    completion = tokenizer.completion(prompt_ids, generated)
     statement = Statement(
         kind="text",
         model=model.digest,

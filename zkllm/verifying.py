@@ -29,7 +29,7 @@ from zkllm.files import read_limited
 from zkllm.policy import Policy
 from zkllm.records import word
 from zkllm.statement import MAX_NONCE, Statement, is_nonce
-from zkllm.tokenization import Tokenizer
+from zkllm.tokenization import Tokenizer, room
 from zkllm.workers import Workers
 
 INSECURE_ASSUMPTION = "insecure-srs"
@@ -268,12 +268,12 @@ def _check_demands(
 
 def _check_prompt(bundle: Bundle, tokenizer: Tokenizer) -> None:
     """(9), first half: the prompt ids are the tokenizer's for the prompt."""
-    spelled = len(tokenizer.decode(bundle.statement.prompt_ids))
+    count = len(bundle.statement.prompt_ids)
     # megabytes of text would take gigabytes to encode, only to give other ids than these few
-    if len(bundle.prompt) > spelled:
+    if len(bundle.prompt) > room(count):
         raise StatementMismatch(
-            f"prompt: the tokenizer cannot spell {len(bundle.prompt)} characters with the ids of "
-            f"the statement, which give {spelled}"
+            f"prompt: at most {room(count)} characters expected for {count} tokens, "
+            f"got {len(bundle.prompt)}"
         )
     try:
         ids = tokenizer.encode(bundle.prompt)
@@ -287,8 +287,12 @@ def _check_prompt(bundle: Bundle, tokenizer: Tokenizer) -> None:
 
 
 def _check_completion(bundle: Bundle, tokenizer: Tokenizer) -> None:
-    """(10): the completion is the decoding of the generated ids."""
-    text = tokenizer.decode(bundle.statement.generated_ids)
+    """(10): the completion is what the generated ids add to the text of the prompt's."""
+    statement = bundle.statement
+    try:
+        text = tokenizer.completion(statement.prompt_ids, statement.generated_ids)
+    except InputError as err:
+        raise StatementMismatch(f"completion: {err.message}") from err
     if text != bundle.completion:
         raise StatementMismatch(
             f"completion: the ids decode to {text!r:.80}, the bundle says {bundle.completion!r:.80}"

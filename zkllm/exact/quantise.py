@@ -302,6 +302,12 @@ def build(
         raise UnsupportedModel(
             f"blocks {first}:{last} are not a range of the checkpoint's {config.blocks} blocks"
         )
+    text = blocks is None
+    if text and checkpoint.tokenizer is None:
+        raise UnsupportedModel(
+            "the checkpoint has no tokenizer.json, which a text model needs",
+            hint="export a fragment instead: --blocks i:j",
+        )
     architecture = Architecture(
         width=config.width,
         heads=config.heads,
@@ -313,7 +319,6 @@ def build(
         activation=config.activation,
     )
     builder = _Builder(checkpoint, precision, architecture)
-    text = blocks is None
     embed = builder.embed()
     bound = embed.output
     # A fragment's input bound is the one that the blocks before it prove.
@@ -328,11 +333,6 @@ def build(
         mlps.append(builder.mlp(index, attentions[-1].output))
         bound = mlps[-1].output
     head = builder.head(bound) if text else None
-    if text and checkpoint.tokenizer is None:
-        raise UnsupportedModel(
-            "the checkpoint has no tokenizer.json, which a text model needs",
-            hint="export a fragment instead: --blocks i:j",
-        )
     stored = {}
     for name, values in builder.tensors.items():
         dtype = magnitude_type(values)

@@ -73,7 +73,8 @@ def cut_short(model: ExactModel, bundle: Bundle) -> Bundle:
 
     ids = bundle.statement.generated_ids[:-1]
     shorter = state(bundle, generated_ids=ids, max_new_tokens=len(ids))
-    return seal(model, replace(shorter, completion=Tokenizer(model).decode(ids)))
+    completion = Tokenizer(model).completion(shorter.statement.prompt_ids, ids)
+    return seal(model, replace(shorter, completion=completion))
 
 
 def another_last_token(model: ExactModel, bundle: Bundle) -> Bundle:
@@ -81,10 +82,8 @@ def another_last_token(model: ExactModel, bundle: Bundle) -> Bundle:
 
     *kept, last = bundle.statement.generated_ids
     ids = (*kept, (last + 1) % 27)
-    return seal(
-        model,
-        replace(state(bundle, generated_ids=ids), completion=Tokenizer(model).decode(ids)),
-    )
+    completion = Tokenizer(model).completion(bundle.statement.prompt_ids, ids)
+    return seal(model, replace(state(bundle, generated_ids=ids), completion=completion))
 
 
 def exchanged_blocks(model: ExactModel, bundle: Bundle) -> Bundle:
