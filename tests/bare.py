@@ -77,6 +77,7 @@ def main() -> None:
         require(loaded.stdout == "[]\n", f"import zkllm: {loaded.stdout}{loaded.stderr}")
         verifies(golden)
         model = golden / "model"
+        require(zkllm("doctor").returncode == 0, "doctor")
         require(zkllm("inspect", golden / "sumcheck.bundle").returncode == 0, "inspect")
         done = zkllm("plan", model, "--backend", "sumcheck")
         require(done.returncode == 0, f"plan: {done.stderr}")

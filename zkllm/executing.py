@@ -322,6 +322,13 @@ def _options(threads: int, optimisation: Optimisation) -> Any:
     return options
 
 
+def providers() -> list[str]:
+    """What the installed ONNX Runtime can execute on."""
+    import onnxruntime
+
+    return list(onnxruntime.get_available_providers())
+
+
 def forbid_emulation() -> None:
     """Keep cuBLAS from emulating float64 in fixed point, which need not be exact.
 

@@ -20,6 +20,7 @@ _COMMANDS = {
     "prove": "turn a trace into a bundle that convinces others",
     "verify": "check bundles under a policy; exit code 0 only for verified",
     "inspect": "show any artefact, without verifying it",
+    "doctor": "show what this installation and this machine bring",
     "demo": "do all of it on the bundled model",
 }
 
