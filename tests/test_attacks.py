@@ -554,38 +554,45 @@ def test_verdicts_without_a_stdout(bundle: str, tiny_model: ExactModel, work: Pa
 # The action
 
 
-def step(name: str) -> str:
-    text = (ROOT / ".github" / "actions" / "verify" / "action.yml").read_text(encoding="utf-8")
-    return next(line for line in text.splitlines() if name in line)
+ACTION = ROOT / ".github" / "actions" / "verify"
+
+
+def steps() -> list[str]:
+    """The script of each step of the action."""
+    text = (ACTION / "action.yml").read_text(encoding="utf-8")
+    return [script.split("\n    - ")[0] for script in text.split("      run: |\n")[1:]]
 
 
 def test_the_action_imports_nothing_from_the_checkout(tmp_path: Path) -> None:
-    command = step("-m pip install").split("run: ")[1].replace("install --quiet", "--version #")
+    command = steps()[0].replace("pip install --quiet", "pip --version #")
+    assert "pip --version #" in command
     (tmp_path / "pip.py").write_text("raise SystemExit('from the checkout')")
     path = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=tmp_path,
-        env=os.environ | {"PATH": path, "INSTALL": "x"},
+        env=os.environ | {"PATH": path, "EXTRAS": "", "ACTION": str(ACTION)},
         capture_output=True,
         text=True,
         check=False,
     )
+    assert done.returncode == 0, done.stderr
     assert "from the checkout" not in done.stderr
 
 
 def test_the_action_lets_no_text_command_the_runner(tmp_path: Path) -> None:
     """Whatever a report shows stands between `stop-commands` and an unguessable token."""
-    text = (ROOT / ".github" / "actions" / "verify" / "action.yml").read_text(encoding="utf-8")
     fake = tmp_path / "zkllm"
     fake.write_text("#!/bin/sh\necho '::error::forged'\nexit 3\n")
     fake.chmod(0o755)
     path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
     names = "POLICY MODEL KEYS NONCE PROMPT NEW_TOKENS JUNIT"
-    inputs = dict.fromkeys(names.split(), "")
+    inputs = dict.fromkeys(names.split(), "") | {"BUNDLES": "b", "ACTION": str(ACTION)}
+    (tmp_path / "b").touch()
     done = subprocess.run(
-        ["bash", "-c", text.split("      run: |\n")[-1]],
-        env=os.environ | inputs | {"PATH": path, "BUNDLES": "b"},
+        ["bash", "-c", steps()[-1]],
+        cwd=tmp_path,
+        env=os.environ | inputs | {"PATH": path},
         capture_output=True,
         text=True,
         check=False,
