@@ -149,6 +149,28 @@ def test_a_nonce_for_which_one_unit_alone_was_proved_again(
     assert check(old, policy_of("replay and sumcheck", model), model, "two").fresh
 
 
+@pytest.mark.parametrize("name", ["replay", "sumcheck"])
+def test_whatever_else_somebody_edits_is_true_or_refused(
+    name: str, model: ExactModel, bundles: dict[str, Bundle]
+) -> None:
+    """Only a nonce can be believed and be false: a run that a stop id ended would have been the
+    same, had more tokens been asked for. Who asked for fewer compares."""
+    honest, policy = bundles[name], policy_of(name, model)
+    assert honest.statement.stop_reason == "stop"
+    more = replace(honest, statement=replace(honest.statement, max_new_tokens=9))
+    if name == "sumcheck":
+        refuse(ProofRejected, "does not hold", more, policy, model, None)
+    else:
+        assert check(more, policy, model, None).statement.max_new_tokens == 9
+    with pytest.raises(StatementMismatch, match="max_new_tokens: expected 3, got 9"):
+        verify(
+            more.to_bytes(model.specification),
+            policy,
+            model=model,
+            request=Request(max_new_tokens=3),
+        )
+
+
 # What counts as bound
 
 

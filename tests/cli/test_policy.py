@@ -9,6 +9,7 @@ import pytest
 
 from tests import golden
 from tests.commands import zkllm
+from zkllm.backends.sumcheck.backend import WORDS
 from zkllm.cli.policy import _demands
 from zkllm.policy import Policy
 
@@ -31,7 +32,7 @@ def test_what_is_demanded_goes_to_stdout_beside_a_file(tmp_path: Path) -> None:
     assert set(policy.units.values()) == {"sumcheck"}
     assert demands(done.out) == {
         "model": policy.model,
-        ALL: "proved (sumcheck); the verifier needs the weights",
+        ALL: f"{WORDS}; the verifier needs the weights",
         "freshness": "requested: a nonce that is given must be bound, by every unit",
     }
 
@@ -41,7 +42,7 @@ def test_and_to_stderr_beside_a_policy_on_stdout(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text(done.out)
     assert set(Policy.from_file(path).units.values()) == {"sumcheck"}
-    assert f"  {ALL}: proved (sumcheck); the verifier needs the weights\n" in done.err
+    assert f"  {ALL}: {WORDS}; the verifier needs the weights\n" in done.err
     assert "  freshness: requested: a nonce that is given must be bound" in done.err
 
 
@@ -51,7 +52,7 @@ def test_commitments_need_no_weights(tmp_path: Path) -> None:
     done = zkllm("policy", "init", V1 / "model", "--keys", keys, "--require-fresh", "-o", path)
     assert done.code == 0, done.err
     found = demands(done.out)
-    assert found["mlp[0]"] == "proved (sumcheck) under a commitment to the weights"
+    assert found["mlp[0]"] == f"{WORDS} under a commitment to the weights"
     assert found["embed, attention[0-1], mlp[1], head"].endswith("the verifier needs the weights")
     assert found["freshness"] == "required: verify needs a nonce, bound by every unit"
 

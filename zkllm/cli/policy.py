@@ -8,6 +8,7 @@ import click
 
 from zkllm import output
 from zkllm.backends import AVAILABLE
+from zkllm.backends.sumcheck.backend import WORDS
 from zkllm.bundle import BINDING, BackendName
 from zkllm.cli import options
 from zkllm.files import refuse_overwriting, write_atomically
@@ -17,8 +18,8 @@ _WEIGHTS = "the verifier needs the weights"
 _WAYS: dict[tuple[BackendName, bool], str] = {
     ("replay", False): f"recomputed; {_WEIGHTS}",
     ("ezkl", True): "proved (ezkl) under keys that are pinned",
-    ("sumcheck", False): f"proved (sumcheck); {_WEIGHTS}",
-    ("sumcheck", True): "proved (sumcheck) under a commitment to the weights",
+    ("sumcheck", False): f"{WORDS}; {_WEIGHTS}",
+    ("sumcheck", True): f"{WORDS} under a commitment to the weights",
 }
 """How a unit will be checked, by its backend and by whether its keys are pinned; weakest first."""
 
