@@ -17,7 +17,7 @@ from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import PRECISIONS, Precision, build, default_precision, logit_fraction
 from zkllm.extras import require_packages
 from zkllm.fidelity import Fidelity, measure, random_windows, windows
-from zkllm.files import read_limited, write_atomically, write_folder_atomically
+from zkllm.files import AnyPath, as_path, read_limited, write_atomically, write_folder_atomically
 from zkllm.tensors import IntArray
 from zkllm.tokenization import Tokenizer
 from zkllm.vetting import check_round_trip, check_settings
@@ -63,24 +63,26 @@ class Export:
         }
 
 
-def open_checkpoint(source: str | Path | Any, tokenizer: Path | None = None) -> Checkpoint:
+def open_checkpoint(source: str | Path | Any, tokenizer: AnyPath | None = None) -> Checkpoint:
     """`demo` for the bundled checkpoint, a folder, or a torch module with GPT-2's layout.
 
     A torch module has no tokenizer of its own: `tokenizer` is its tokenizer.json.
     """
     if isinstance(source, str | Path):
         return Checkpoint.from_folder(_folder(source))
-    data = None if tokenizer is None else read_limited(tokenizer, MAX_TOKENIZER)
+    data = (
+        None if tokenizer is None else read_limited(as_path(tokenizer, "tokenizer"), MAX_TOKENIZER)
+    )
     return Checkpoint.from_torch(source, data)
 
 
 def export(
     source: str | Path | Any,
-    folder: Path | str,
+    folder: AnyPath,
     *,
     preset: str | None = None,
     blocks: tuple[int, int] | None = None,
-    tokenizer: Path | None = None,
+    tokenizer: AnyPath | None = None,
     text: str | None = None,
     force: bool = False,
     progress: Progress = silent,
@@ -94,7 +96,7 @@ def export(
     require_packages("onnx", "safetensors")
     from zkllm.exact.graph import compile_units
 
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     progress("reading the checkpoint")
     checkpoint = open_checkpoint(source, tokenizer)
     precision = _precision(preset, checkpoint.config.width)
@@ -131,13 +133,13 @@ def export(
     )
 
 
-def check(folder: Path, source: str | Path | Any) -> Digest:
+def check(folder: AnyPath, source: str | Path | Any) -> Digest:
     """Derive the exact model in `folder` again from `source` and compare; return its digest.
 
     Raises `DigestMismatch` that names the first thing that differs.
     """
     require_packages("safetensors")
-    model = ExactModel.from_folder(folder)
+    model = ExactModel.open(folder)
     model.check_all()
     spec = model.specification
     names = [

@@ -11,13 +11,24 @@ import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 from zkllm.errors import BackendError, InputError, LimitExceeded, UnsafePath
+
+AnyPath: TypeAlias = str | os.PathLike[str]
+"""What public functions take for the name of a file or of a folder."""
 
 _MAX_LINKS = 40
 _PREFIX = 100
 """Characters of a name that the temporary file beside it repeats."""
+
+
+def as_path(path: object, what: str) -> Path:
+    """`path` as a `Path`; raises `InputError` that names `what` for anything that names no file."""
+    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(name, str):
+        raise InputError(f"{what}: expected a path, got {type(path).__name__}")
+    return Path(name)
 
 
 def read_limited(path: Path, limit: int) -> bytes:

@@ -14,15 +14,15 @@ from zkllm.exact.check import check_bounds
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
 from zkllm.extras import require_packages
-from zkllm.files import unit_file_name
+from zkllm.files import AnyPath, as_path, unit_file_name
 from zkllm.planning import assign, first_able, plan, preferred
 from zkllm.policy import Freshness, Policy
 
 
 def setup(
-    model: ExactModel | Path,
+    model: ExactModel | AnyPath,
     backend: BackendName,
-    keys: Path,
+    keys: AnyPath,
     *,
     tokens: int = 8,
     units: Sequence[str] = (),
@@ -34,8 +34,7 @@ def setup(
     commitments to the units' weights, which serve runs of any length. Returns what a policy pins.
     Raises `BackendError`, before anything is spent, if the work will not fit this machine.
     """
-    if isinstance(model, Path):
-        model = ExactModel.from_folder(model)
+    model, keys = ExactModel.open(model), as_path(keys, "keys")
     if backend == "replay":
         raise InputError("replay: has no keys to make", hint="setup serves ezkl and sumcheck")
     require_packages(*get_backend(backend).prover_packages)
@@ -53,10 +52,10 @@ def setup(
 
 
 def policy_for(
-    model: ExactModel | Path,
-    keys: Path | None = None,
+    model: ExactModel | AnyPath,
+    keys: AnyPath | None = None,
     *,
-    backends: Sequence[BackendName] = (),
+    backends: BackendName | Sequence[BackendName] = (),
     insecure_srs: bool = False,
     freshness: Freshness = "requested",
 ) -> Policy:
@@ -71,8 +70,8 @@ def policy_for(
     `DigestMismatch` for a commitment to other weights, and `UntrustedMaterial` for a bound that
     the weights do not prove.
     """
-    if isinstance(model, Path):
-        model = ExactModel.from_folder(model)
+    model, keys = ExactModel.open(model), None if keys is None else as_path(keys, "keys")
+    backends = [backends] if isinstance(backends, str) else backends
     check_bounds(model)
     model.tokenizer_bytes()
     units: dict[str, BackendName] = {}
@@ -119,7 +118,7 @@ def _backend_for(
 
 
 def audit(
-    model: ExactModel | Path, keys: Path, units: Sequence[str], *, progress: Progress = silent
+    model: ExactModel | AnyPath, keys: AnyPath, units: Sequence[str], *, progress: Progress = silent
 ) -> dict[str, str]:
     """Rebuild the constraints of each unit's circuit from its keys; one line of findings each.
 
@@ -127,6 +126,5 @@ def audit(
     """
     from zkllm.backends.ezkl.backend import EzklBackend
 
-    if isinstance(model, Path):
-        model = ExactModel.from_folder(model)
+    model, keys = ExactModel.open(model), as_path(keys, "keys")
     return {unit: EzklBackend().audit(model, unit, keys, progress) for unit in units}

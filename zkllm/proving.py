@@ -17,6 +17,8 @@ from zkllm.errors import BackendError, InputError, VerificationError
 from zkllm.exact.model import ExactModel
 from zkllm.extras import require_packages
 from zkllm.files import (
+    AnyPath,
+    as_path,
     is_special,
     read_limited,
     refuse_overwriting,
@@ -25,6 +27,7 @@ from zkllm.files import (
 )
 from zkllm.planning import Plan, assign, plan
 from zkllm.policy import Policy
+from zkllm.records import expect
 from zkllm.statement import MAX_NONCE, is_nonce
 from zkllm.verifying import Report, Request, check_run, claims, verify
 from zkllm.workers import Workers
@@ -34,12 +37,12 @@ Advance = Callable[[str, BackendName, bool], None]
 
 
 def prove(
-    trace: Path | Bundle,
-    model: ExactModel | Path,
+    trace: AnyPath | Bundle,
+    model: ExactModel | AnyPath,
     assignment: Mapping[str, BackendName] | BackendName | Sequence[BackendName] = (),
-    output: Path | None = None,
+    output: AnyPath | None = None,
     *,
-    keys: Path | None = None,
+    keys: AnyPath | None = None,
     nonce: str = "",
     force: bool = False,
     jobs: int | None = 1,
@@ -56,24 +59,25 @@ def prove(
     model, `StatementMismatch` or `ConstraintViolation` if the trace is not a run of the model,
     `BackendError` if a backend fails or the work will not fit this machine.
     """
+    keys = None if keys is None else as_path(keys, "keys")
     if keys is not None and not keys.is_dir():
         raise InputError(
             f"{keys}: expected a folder of keys, found {'a file' if keys.exists() else 'none'}"
         )
     if output is None:
         raise InputError("output: expected a path for the bundle, got none")
-    if isinstance(model, Path):
-        model = ExactModel.from_folder(model)
+    output = as_path(output, "output")
+    model = ExactModel.open(model)
     specification = model.specification
     if not isinstance(assignment, Mapping):
         assignment = assign(specification, assignment, keys=keys)
     for name in sorted(set(assignment.values())):
         require_packages(*get_backend(name).prover_packages)
-    if not is_nonce(nonce):
+    if not is_nonce(expect(str, nonce, "nonce")):
         raise InputError(f"nonce: expected at most {MAX_NONCE} printable ASCII characters")
     refuse_overwriting(output, force=force)
-    if isinstance(trace, Path):
-        trace = container.load(trace, specification)
+    if not isinstance(trace, Bundle):
+        trace = container.load(as_path(trace, "trace"), specification)
     run = replace(trace, statement=replace(trace.statement, nonce=nonce), evidence={})
     check_run(run, model)
     pins = {

@@ -5,15 +5,27 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from zkllm.digests import Digest, is_digest
-from zkllm.errors import InvalidBundle
+from zkllm.errors import InputError, InvalidBundle
+
+T = TypeVar("T")
 
 
 def word(text: str) -> str:
     """`text`, a name that someone else chose, for a message: short and on one line."""
     return ascii(text)[1:-1][:60]
+
+
+def expect(kind: type[T], value: Any, what: str) -> T:
+    """`value` if it is a `kind`, which a boolean is only of `bool`.
+
+    Raises `InputError` that names `what`: the type of an argument is checked once, at the surface.
+    """
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise InputError(f"{what}: expected {kind.__name__}, got {type(value).__name__}")
+    return value
 
 
 def to_json(value: Any) -> Any:

@@ -16,7 +16,8 @@ from zkllm.errors import InputError
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
 from zkllm.executing import Device, Executor
-from zkllm.files import read_limited
+from zkllm.files import AnyPath, read_limited
+from zkllm.records import expect
 from zkllm.statement import Statement, text_digest
 from zkllm.tensors import IntArray
 from zkllm.tokenization import Tokenizer
@@ -25,7 +26,7 @@ _MAX_HIDDEN = 1 << 30
 
 
 def run(
-    model: ExactModel | Path,
+    model: ExactModel | AnyPath,
     prompt: str,
     max_new_tokens: int,
     *,
@@ -40,13 +41,12 @@ def run(
     before it. Raises `InputError` for a prompt that the tokenizer cannot spell or that does not
     fit the context.
     """
-    if isinstance(model, Path):
-        model = ExactModel.from_folder(model)
+    model = ExactModel.open(model)
     specification = model.specification
     tokenizer = Tokenizer(model)
-    prompt_ids = tokenizer.encode(prompt)
+    prompt_ids = tokenizer.encode(expect(str, prompt, "prompt"))
     context = specification.architecture.context
-    if max_new_tokens < 1:
+    if expect(int, max_new_tokens, "max_new_tokens") < 1:
         raise InputError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
     needed = len(prompt_ids) + max_new_tokens - 1
     if needed > context:
@@ -77,7 +77,7 @@ def run(
 
 
 def run_fragment(
-    model: ExactModel | Path,
+    model: ExactModel | AnyPath,
     hidden: IntArray,
     *,
     device: Device = "auto",
@@ -85,8 +85,7 @@ def run_fragment(
     note: Progress = silent,
 ) -> Bundle:
     """The trace of a fragment for the rows `hidden` [T, d], integers at the residual scale."""
-    if isinstance(model, Path):
-        model = ExactModel.from_folder(model)
+    model = ExactModel.open(model)
     specification = model.specification
     a = specification.architecture
     if specification.kind != "fragment":

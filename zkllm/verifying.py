@@ -25,9 +25,9 @@ from zkllm.errors import (
 )
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
-from zkllm.files import read_limited
+from zkllm.files import AnyPath, as_path, read_limited
 from zkllm.policy import Policy
-from zkllm.records import word
+from zkllm.records import expect, word
 from zkllm.statement import MAX_NONCE, Statement, is_nonce
 from zkllm.tokenization import Tokenizer, room
 from zkllm.workers import Workers
@@ -45,7 +45,10 @@ class Request:
     max_new_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        """Raises `InputError` for a nonce that no bundle can repeat."""
+        """Raises `InputError` for a nonce that no bundle can repeat, and for wrong types."""
+        for kind, name in ((str, "nonce"), (str, "prompt"), (int, "max_new_tokens")):
+            if getattr(self, name) is not None:
+                expect(kind, getattr(self, name), name)
         if self.nonce is not None and not (self.nonce and is_nonce(self.nonce)):
             raise InputError(
                 f"nonce: expected 1 to {MAX_NONCE} printable ASCII characters, got "
@@ -103,11 +106,11 @@ class Report:
 
 
 def verify(
-    bundle: Path | bytes,
-    policy: Policy | Path,
+    bundle: AnyPath | bytes,
+    policy: Policy | AnyPath,
     *,
-    model: ExactModel | Path,
-    keys: Path | None = None,
+    model: ExactModel | AnyPath,
+    keys: AnyPath | None = None,
     request: Request | None = None,
     workers: Workers | None = None,
     progress: Progress = silent,
@@ -127,10 +130,10 @@ def verify(
     tokenizer's, generated ids the arg-max of the proved logits. 10. The text is their decoding.
     11. The nonce, where one is given, is bound by the evidence of a unit.
     """
-    if isinstance(policy, Path):
-        policy = Policy.from_file(policy)
-    if isinstance(model, Path):
-        model = ExactModel.from_folder(model)
+    if not isinstance(policy, Policy):
+        policy = Policy.from_file(as_path(policy, "policy"))
+    keys = None if keys is None else as_path(keys, "keys")
+    model = ExactModel.open(model)
     request = request or Request()
     specification = model.specification
     # (4) first of all: the caps of (1) come from the specification, which must be the right one.
@@ -142,7 +145,7 @@ def verify(
         raise DigestMismatch(f"model: expected {model.digest}, the workers have {workers.digest}")
     # (1) and (3): a regular file, no longer than any bundle of this model can be
     limit = largest_size(specification, policy.units)
-    data = bundle if isinstance(bundle, bytes) else read_limited(bundle, limit)
+    data = bundle if isinstance(bundle, bytes) else read_limited(as_path(bundle, "bundle"), limit)
     # (1), (2), (6), (7): a boundary stands once in the container, as the output of one unit and
     # the input of the next, and has the digest that the statement names
     parsed = Bundle.from_bytes(data, specification)

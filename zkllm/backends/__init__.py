@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from zkllm.errors import BackendError
+from zkllm.errors import InputError
 
 if TYPE_CHECKING:
     from zkllm.backends.base import Backend
@@ -26,7 +26,10 @@ PARALLEL: frozenset[BackendName] = frozenset({"sumcheck"})
 
 
 def get_backend(name: BackendName) -> Backend:
-    """The backend `name`, imported when asked for: most runs need one of them only."""
+    """The backend `name`, imported when asked for: most runs need one of them only.
+
+    Raises `InputError` for a name that is none of `AVAILABLE`.
+    """
     if name == "replay":
         from zkllm.backends.replay import ReplayBackend
 
@@ -39,4 +42,4 @@ def get_backend(name: BackendName) -> Backend:
         from zkllm.backends.sumcheck.backend import SumcheckBackend
 
         return SumcheckBackend()
-    raise BackendError(f"the backend {name} is not part of this release")
+    raise InputError(f"backend: expected one of {', '.join(AVAILABLE)}, got {name!r:.40}")

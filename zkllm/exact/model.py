@@ -14,7 +14,7 @@ import numpy as np
 from zkllm.digests import Digest, sha256
 from zkllm.errors import DigestMismatch, InputError, InvalidBundle
 from zkllm.exact.specification import MAX_BYTES, Specification, StoredTensor, model_digest
-from zkllm.files import read_limited, write_atomically
+from zkllm.files import AnyPath, as_path, read_limited, write_atomically
 from zkllm.tensors import (
     WIDTHS,
     IntArray,
@@ -57,6 +57,11 @@ class ExactModel:
                 hint="make one with: zkllm export CHECKPOINT -o DIR",
             )
         return cls(Specification.from_bytes(read_limited(path, MAX_BYTES)), folder)
+
+    @classmethod
+    def open(cls, model: ExactModel | AnyPath) -> ExactModel:
+        """`model` itself, or the one in the folder of that name; raises as `from_folder` does."""
+        return model if isinstance(model, ExactModel) else cls.from_folder(as_path(model, "model"))
 
     @classmethod
     def in_memory(cls, specification: Specification, tensors: Mapping[str, IntArray]) -> ExactModel:
