@@ -6,6 +6,7 @@
     python -m benchmarks.sumcheck beside    the block beside attention units proved by ezkl
     python -m benchmarks.sumcheck whole     all of GPT-2 small (minutes, 12 GiB)
     python -m benchmarks.sumcheck growth    over T and width, plotted in docs/ (minutes)
+    python -m benchmarks.sumcheck soundness bits of every unit of GPT-2 small (a minute, 2.5 GiB)
 
 Without arguments: the first three. Weights are random with the statistics of trained GPT-2.
 `prove` is the call of `zkllm.proving.prove` in a fresh process, from reading the trace to a bundle
@@ -184,6 +185,14 @@ def growth(repeat: int) -> None:
 
     with workplace() as work:
         draw(grow(work, repeat))
+
+
+@main.command()
+def soundness() -> None:
+    """Bits of soundness of all units of GPT-2 small; nothing is proved for it."""
+    from benchmarks.soundness import tell
+
+    tell((POSITIONS, GPT2_SMALL["n_positions"]))
 
 
 if __name__ == "__main__":

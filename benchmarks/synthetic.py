@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from zkllm.bundle import Bundle
 from zkllm.checkpoints import Checkpoint, Config
 from zkllm.digests import sha256
+from zkllm.exact import bounds
 from zkllm.exact.graph import compile_units
 from zkllm.exact.model import ExactModel, save
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import PRECISIONS, build, epsilon_at
+from zkllm.exact.specification import Specification
 from zkllm.running import run_fragment
 
 Weights = dict[str, npt.NDArray[np.float32]]
@@ -45,8 +49,8 @@ def block_config(width: int) -> dict[str, Any]:
     return GPT2_SMALL | shape | {"vocab_size": 64}
 
 
-def trained_statistics(config: dict[str, Any], seed: int) -> Weights:
-    """Random weights with the spread of trained GPT-2, by Hugging Face's names.
+def parts(config: dict[str, Any], seed: int) -> Iterator[Weights]:
+    """Random weights with the spread of trained GPT-2: all but the blocks', then block by block.
 
     Fresh weights (std 0.02) would hide what makes bounds grow: c_fc at 0.13, the MLP's c_proj at
     0.09, gains away from 1, and `OUTLIERS` in the embeddings and in what is added to the stream.
@@ -58,13 +62,14 @@ def trained_statistics(config: dict[str, Any], seed: int) -> Weights:
     def normal(std: float, *shape: int) -> npt.NDArray[np.float32]:
         return random.normal(0, std, shape).astype(np.float32)
 
-    weights = {
+    outer = {
         "wte.weight": normal(0.14, config["vocab_size"], d),
         "wpe.weight": normal(0.12, config["n_positions"], d),
         "ln_f.weight": 1.3 + normal(0.2, d),
         "ln_f.bias": normal(0.1, d),
     }
-    weights["wpe.weight"][:, list(OUTLIERS)] *= 100
+    outer["wpe.weight"][:, list(OUTLIERS)] *= 100
+    yield outer
     for block in range(config["n_layer"]):
         layers = {
             "ln_1.weight": 0.3 + normal(0.1, d),
@@ -81,7 +86,12 @@ def trained_statistics(config: dict[str, Any], seed: int) -> Weights:
             "mlp.c_proj.bias": normal(0.1, d),
         }
         layers["mlp.c_proj.weight"][:, list(OUTLIERS)] *= 10
-        weights |= {f"h.{block}.{name}": value for name, value in layers.items()}
+        yield {f"h.{block}.{name}": value for name, value in layers.items()}
+
+
+def trained_statistics(config: dict[str, Any], seed: int) -> Weights:
+    """All `parts` at once, by Hugging Face's names."""
+    weights = {name: value for part in parts(config, seed) for name, value in part.items()}
     return {f"transformer.{name}": value.astype(np.float32) for name, value in weights.items()}
 
 
@@ -100,17 +110,55 @@ def exact_model(
     preset: str = "wide",
 ) -> ExactModel:
     """An exact model with random weights, compiled in `folder`; nothing measures its fidelity."""
-    weights = {
-        name.removeprefix("transformer."): value.astype(np.float64)
-        for name, value in trained_statistics(config, 0).items()
-    }
-    weights["lm_head.weight"] = weights["wte.weight"]
+    weights = [weights for part in parts(config, 0) for weights in part.items()]
     tokenizer = word_tokenizer(config["vocab_size"]) if blocks is None else None
-    checkpoint = Checkpoint(Config.from_json(config), weights, tokenizer, sha256(b"benchmark"))
+    checkpoint = checkpoint_of(Config.from_json(config), dict(weights), tokenizer)
     specification, tensors = build(checkpoint, PRECISIONS[preset], blocks)
     model = save(specification, tensors, tokenizer, folder)
     compile_units(model, folder)
     return model
+
+
+def checkpoint_of(config: Config, weights: Weights, tokenizer: bytes | None) -> Checkpoint:
+    """A checkpoint whose head is its embedding."""
+    tensors = {name: value.astype(np.float64) for name, value in weights.items()}
+    tensors["lm_head.weight"] = tensors["wte.weight"]
+    return Checkpoint(config, tensors, tokenizer, sha256(b"benchmark"))
+
+
+def specification_of(config: dict[str, Any]) -> Specification:
+    """What `exact_model` of the preset `wide` specifies, with one block in memory at a time."""
+    whole, precision, source = Config.from_json(config), PRECISIONS["wide"], parts(config, 0)
+    outer = next(source)
+    # embedding and head, around a block that is as small as can be
+    (_, smallest) = parts(config | {"vocab_size": 1, "n_layer": 1, "n_inner": 1}, 0)
+    around = replace(whole, inner=1, blocks=1)
+    tokenizer = word_tokenizer(whole.vocabulary)
+    text, _ = build(checkpoint_of(around, outer | smallest, tokenizer), precision)
+    assert text.head is not None  # noqa: S101
+    few = {name: value[:1] for name, value in outer.items()}
+    bound, units, tensors = text.input, [], dict(text.tensors)
+    for index, block in enumerate(source):
+        checkpoint = checkpoint_of(whole, few | block, None)
+        fragment, _ = build(checkpoint, precision, (index, index + 1), input_bound=bound)
+        units.append((fragment.attention[0], fragment.mlp[0]))
+        tensors |= fragment.tensors
+        bound = fragment.mlp[0].output
+    attention, mlp = zip(*units, strict=True)
+    norm = bounds.norm(
+        "head",
+        bound,
+        d=whole.width,
+        fraction=precision.fractions.norm,
+        epsilon=epsilon_at(whole.epsilon, precision.fractions.residual),
+    )
+    architecture = replace(text.architecture, inner=whole.inner, blocks=whole.blocks)
+    head = replace(text.head, norm=norm)
+    specification = replace(
+        text, architecture=architecture, attention=attention, mlp=mlp, head=head, tensors=tensors
+    )
+    specification.check()
+    return specification
 
 
 def random_rows(model: ExactModel, tokens: int) -> npt.NDArray[np.int64]:
