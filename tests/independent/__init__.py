@@ -6,7 +6,16 @@ document's sections, and names are its names.
 """
 
 from tests.independent.field import Refused
-from tests.independent.protocol import commitment, verify
+from tests.independent.protocol import COMMITTED, PROVEN, TOO_WIDE, Verdict, commitment, verify
 from tests.independent.units import Claim
 
-__all__ = ["Claim", "Refused", "commitment", "verify"]
+__all__ = [
+    "COMMITTED",
+    "PROVEN",
+    "TOO_WIDE",
+    "Claim",
+    "Refused",
+    "Verdict",
+    "commitment",
+    "verify",
+]

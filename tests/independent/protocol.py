@@ -1,11 +1,13 @@
-"""Sections 13 and 14: a whole proof, and what it is worth."""
+"""Sections 13, 14 and 17: a whole proof, what it is worth, and whose bounds it rests on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from math import log2
 
+from tests.independent.bounds import check_integers, check_tables, prove_bounds
 from tests.independent.conversation import Conversation
 from tests.independent.field import ORDER, require, u64
 from tests.independent.ledger import Columns, Committed, Held
@@ -20,6 +22,22 @@ from tests.independent.units import Claim, check_boundaries, declare
 VERSION = 1
 LEAST_BITS = 100
 
+WIDEST = 64
+"""Bounds of wider models are not proven here: plain integers would take too long."""
+PROVEN = "proven from the weights"
+TOO_WIDE = f"the policy's author's word: the model is wider than {WIDEST}"
+COMMITTED = "the policy's author's word: the weights are committed to"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The claim is believed."""
+
+    bits: float
+    """Of soundness."""
+    bounds: str
+    """Why the bounds of the specification are believed: PROVEN, or whose word was taken."""
+
 
 def verify(
     specification: dict,
@@ -27,14 +45,15 @@ def verify(
     claim: Claim,
     root: bytes | None,
     proof: bytes,
-) -> float:
-    """The bits of soundness with which `proof` shows `claim`; raises `Refused` if it does not.
+) -> Verdict:
+    """Raises `Refused` if `proof` does not show `claim`.
 
-    `tensors` are the integers of all weights and tables of the unit, as nested lists. With the
-    `root` of a commitment to the weights, only tables are read.
+    `tensors` are the integers of all weights and tables of the model, as nested lists. With the
+    `root` of a commitment to the unit's weights, only tables are read.
     """
     check_boundaries(specification, claim)
     integers = {name: flat(tensor) for name, tensor in tensors.items()}
+    bounds = check_bounds(specification, integers, held=root is None)
     plan, unit = choose(lambda plan: declare(plan, specification, integers, claim))
     size, weights_size = (length(list(d.values())) for d in (plan.columns, plan.weights))
     numbers = VERSION, *VECTOR[:2], *ROW[:2], plan.limb, size, weights_size
@@ -64,7 +83,19 @@ def verify(
     error = max(talk.error, Fraction(1, ORDER))
     bits = log2(error.denominator) - log2(error.numerator)
     require(bits >= LEAST_BITS, "too little soundness")
-    return bits
+    return Verdict(bits, bounds)
+
+
+def check_bounds(specification: dict, integers: Mapping[str, list[int]], held: bool) -> str:
+    """Section 17, as far as the integers are here; says why the bounds are believed."""
+    check_integers(integers)
+    check_tables(specification, integers)
+    if not held:
+        return COMMITTED
+    if specification["architecture"]["width"] > WIDEST:
+        return TOO_WIDE
+    prove_bounds(specification, integers)
+    return PROVEN
 
 
 def commitment(specification: dict, tensors: Mapping[str, list], claim: Claim) -> bytes:
