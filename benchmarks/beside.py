@@ -11,7 +11,6 @@ from benchmarks.proofs import Figures, measure
 from benchmarks.synthetic import block_config, exact_model, random_run
 from zkllm.bundle import BackendName
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import EZKL_MAX_WIDTH
 from zkllm.exact.specification import multiply_adds
 from zkllm.exporting import export
 from zkllm.keys import setup
@@ -22,6 +21,8 @@ UNIT = "attention[0]"
 BACKENDS: tuple[BackendName, ...] = ("sumcheck", "ezkl")
 EZKL_POSITIONS = 16
 """The most that ezkl's circuits have."""
+EZKL_WIDTH = 64
+"""The widest attention that ezkl proves on such a machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,10 @@ def compare(work: Path, repeat: int) -> None:
     """Measure and print; the last is the largest unit that ezkl proves."""
     block = exact_model(block_config(768), work / "block", blocks=(0, 1))
     demo = ExactModel.from_folder(export("demo", work / "demo", blocks=(0, 1)).folder)
-    config = block_config(EZKL_MAX_WIDTH) | {"n_positions": EZKL_POSITIONS}
+    config = block_config(EZKL_WIDTH) | {"n_positions": EZKL_POSITIONS}
     wide = exact_model(config, work / "wide", blocks=(0, 1), preset="ezkl")
     units = [("demo attention", demo, 8), ("demo attention", demo, EZKL_POSITIONS)]
-    units.append((f"attention, d = {EZKL_MAX_WIDTH}", wide, EZKL_POSITIONS))
+    units.append((f"attention, d = {EZKL_WIDTH}", wide, EZKL_POSITIONS))
     sides = [prove("GPT-2 small block", block, 64, "sumcheck", work, repeat)]
     for name, model, positions in units:
         console.print(f"[dim]{name}, T = {positions}: setup and proofs[/]")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +16,20 @@ from zkllm.digests import Digest
 from zkllm.errors import DigestMismatch, InputError, UnsupportedModel
 from zkllm.exact import model as exact_model
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import PRECISIONS, Precision, build, default_precision, logit_fraction
+from zkllm.exact.quantise import DEFAULT_PRESET, PRECISIONS, Precision, build, logit_fraction
 from zkllm.extras import require_packages
 from zkllm.fidelity import Fidelity, measure, random_windows, windows
 from zkllm.files import AnyPath, as_path, read_limited, write_atomically, write_folder_atomically
+from zkllm.records import word
 from zkllm.tensors import IntArray
 from zkllm.tokenization import Tokenizer
 from zkllm.vetting import check_round_trip, check_settings
 
 GOAL_AGREEMENT = 0.99
 GOAL_PERPLEXITY = 1.01
+SETTINGS = "zkllm.toml"
+"""In a checkpoint folder: the preset that its model was made for."""
+_MAX_SETTINGS = 1 << 16
 _MAX_TEXT = 16 << 20
 _FILES = (
     "spec.json",
@@ -50,14 +56,36 @@ class Export:
     residual_bits: int
     """Bits of the largest proven bound on the residual stream, sign excluded."""
     fidelity: Fidelity
+    notes: tuple[str, ...] = ()
+    """What the checkpoint asks for that an exact model does not do, or does in its own way."""
+
+    @property
+    def shortfall(self) -> str:
+        """By how much a goal of fidelity was missed, and what to do; empty if none was."""
+        missed = []
+        agreement, ratio = self.fidelity.agreement, self.fidelity.perplexity_ratio
+        if agreement is not None and not agreement >= GOAL_AGREEMENT:
+            # rounded down: 98.996 % must not look like the goal
+            shown = math.floor(agreement * 1000) / 10 if math.isfinite(agreement) else agreement
+            missed.append(f"{shown:.1f} % of positions agree, goal {GOAL_AGREEMENT:.0%}")
+        if ratio is not None and not ratio <= GOAL_PERPLEXITY:
+            missed.append(f"perplexity is {ratio:.4f} of float32's, goal {GOAL_PERPLEXITY}")
+        if not missed:
+            return ""
+        finest = self.preset == DEFAULT_PRESET
+        way = "no preset is finer" if finest else f"try --preset {DEFAULT_PRESET}"
+        return f"{'; '.join(missed)}: {way}"
 
     def to_json(self) -> dict[str, Any]:
         return {
             "fidelity": self.fidelity.to_json(),
             "folder": str(self.folder),
+            "goals": {"agreement": GOAL_AGREEMENT, "perplexity_ratio": GOAL_PERPLEXITY},
             "model": self.digest,
+            "notes": list(self.notes),
             "preset": self.preset,
             "residual_bits": self.residual_bits,
+            "shortfall": self.shortfall,
             "size_bytes": self.size,
             "units": list(self.units),
         }
@@ -89,9 +117,10 @@ def export(
 ) -> Export:
     """Export `source` into `folder`; for `source` and `tokenizer` see `open_checkpoint`.
 
-    `preset` is a name of `PRECISIONS`, chosen by width if not given; `blocks` (i, j) exports
-    blocks i to j-1 as a fragment; `text` is what the fidelity report compares on. Raises
-    `UnsupportedModel` for what cannot be made exact, `InputError` for a bad checkpoint.
+    `preset` is a name of `PRECISIONS`: if not given, the one that the checkpoint's `zkllm.toml`
+    says, else `wide`. `blocks` (i, j) exports blocks i to j-1 as a fragment; `text` is what the
+    fidelity report compares on. Raises `UnsupportedModel` for what cannot be made exact,
+    `InputError` for a bad checkpoint.
     """
     require_packages("onnx", "safetensors")
     from zkllm.exact.graph import compile_units
@@ -99,7 +128,7 @@ def export(
     folder = as_path(folder, "folder")
     progress("reading the checkpoint")
     checkpoint = open_checkpoint(source, tokenizer)
-    precision = _precision(preset, checkpoint.config.width)
+    precision = _precision(preset, source)
     if blocks is None and checkpoint.tokenizer is not None:
         tokenizer_of = Tokenizer.from_bytes(checkpoint.tokenizer, checkpoint.config.vocabulary)
         if isinstance(source, str | Path):
@@ -130,6 +159,7 @@ def export(
         size=exact_model.size_on_disk(folder),
         residual_bits=max(specification.boundary_bounds()).bit_length(),
         fidelity=fidelity,
+        notes=checkpoint.notes,
     )
 
 
@@ -168,12 +198,31 @@ def check(folder: AnyPath, source: str | Path | Any) -> Digest:
     return model.digest
 
 
-def _precision(preset: str | None, width: int) -> Precision:
+def _precision(preset: str | None, source: str | Path | Any) -> Precision:
+    where = "preset"
     if preset is None:
-        return default_precision(width)
-    if preset not in PRECISIONS:
-        raise InputError(f"preset: expected one of {', '.join(PRECISIONS)}, got {preset!r}")
+        preset, where = _own_preset(source), f"{SETTINGS}: preset"
+    if not isinstance(preset, str) or preset not in PRECISIONS:
+        raise InputError(f"{where}: expected one of {', '.join(PRECISIONS)}, got {preset!r:.40}")
     return PRECISIONS[preset]
+
+
+def _own_preset(source: str | Path | Any) -> Any:
+    """What the checkpoint's own `zkllm.toml` says, if it has one."""
+    if not isinstance(source, str | Path):
+        return DEFAULT_PRESET
+    path = _folder(source) / SETTINGS
+    if not path.is_file():
+        return DEFAULT_PRESET
+    try:
+        settings = tomllib.loads(read_limited(path, _MAX_SETTINGS).decode())
+    except (ValueError, RecursionError) as err:
+        raise InputError(f"{path}: not TOML: {str(err)[:120]}") from err
+    if set(settings) != {"preset"}:
+        raise InputError(
+            f"{path}: expected preset = NAME, got {word(', '.join(settings) or 'nothing')}"
+        )
+    return settings["preset"]
 
 
 def _folder(source: str | Path) -> Path:

@@ -25,7 +25,6 @@ from zkllm.exact.quantise import (
     PRECISIONS,
     Precision,
     build,
-    default_precision,
     epsilon_at,
     fold_norm,
     quantise,
@@ -183,11 +182,6 @@ def test_scores_are_divided_in_the_query_weights(make_checkpoint: Callable[..., 
     np.testing.assert_array_equal(4 * scaled, plain)  # d_head = 16: √16 = 4, and exactly so
     eighth = query(n_head=4)  # d_head = 8: √8 is rounded
     np.testing.assert_allclose(math.sqrt(8) * eighth, plain, atol=0.005)
-
-
-def test_narrow_models_are_made_for_ezkl():
-    assert default_precision(64).name == "ezkl"
-    assert default_precision(65).name == "wide"
 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu", "relu"])

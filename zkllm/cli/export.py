@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--preset",
     type=click.Choice(["wide", "ezkl"]),
-    help="Precision: wide for fidelity, ezkl for what ezkl is to prove. Default: by width.",
+    help="Precision: wide for fidelity (default), ezkl for what ezkl is to prove.",
 )
 @click.option("--text", type=options.PATH, help="Text for the fidelity report.")
 @click.option(
@@ -107,5 +107,8 @@ def _show(result: Export) -> None:
         rows.append(("KL", f"{f.divergence:.2e} nats per token"))
         rows.append(("perplexity", f"{f.perplexity_ratio:.4f} of float32's (goal 1.01)"))
     rows.append(("relative error", f"{f.relative_error:.2e} of the last hidden states"))
+    if result.shortfall:
+        rows.append(("below the goal", result.shortfall))
+    rows += [("note", note) for note in result.notes]
     output.out.print(f"[bold]exact model[/] in {output.shown(result.folder)}")
     output.facts(rows)

@@ -65,13 +65,8 @@ PRECISIONS: Mapping[str, Precision] = {
         ExpTable("ezkl", 8, 240, 14),
     ),
 }
-EZKL_MAX_WIDTH = 64
-"""Wider models get `wide` unless told otherwise: their attention is out of ezkl's reach."""
-
-
-def default_precision(width: int) -> Precision:
-    """`ezkl` for models that are narrow enough for it, else `wide`."""
-    return PRECISIONS["ezkl" if width <= EZKL_MAX_WIDTH else "wide"]
+DEFAULT_PRESET = "wide"
+"""Fidelity first: whoever wants ezkl's proofs says so."""
 
 
 def fold_norm(

@@ -17,7 +17,7 @@ from zkllm.backends.ezkl.equations import Circuit, Expression, Integers, Lookup,
 from zkllm.backends.ezkl.process import call
 from zkllm.backends.ezkl.proofs import input_json
 from zkllm.backends.ezkl.recipe import FIELD, Recipe, Window
-from zkllm.checkpoints import Checkpoint, Config, _shapes
+from zkllm.checkpoints import Checkpoint, Config, shapes
 from zkllm.digests import sha256
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
@@ -48,7 +48,7 @@ def random_model(std: float, *, width: int = 8, heads: int = 2) -> ExactModel:
     )
     tensors = {
         name: random.normal(1.0 if "ln" in name and "weight" in name else 0.0, std, shape)
-        for name, shape in _shapes(config).items()
+        for name, shape in shapes(config)
     }
     checkpoint = Checkpoint(config, tensors, None, sha256(b"random"))
     return ExactModel.in_memory(*build(checkpoint, PRECISIONS["ezkl"], (0, 1)))

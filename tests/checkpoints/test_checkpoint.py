@@ -1,12 +1,10 @@
-"""Checkpoints: what is read, and refusals that name the key and its value."""
+"""Checkpoints: what is read of a folder or a torch module, and refusals that say what is wrong."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +14,8 @@ import pytest
 import safetensors.numpy
 import torch
 
-from zkllm.checkpoints import Checkpoint, Config
+from tests.checkpoints.conftest import Weights, rewrite
+from zkllm.checkpoints import Checkpoint
 from zkllm.errors import InputError, UnsupportedModel
 
 CONFIG: dict[str, Any] = {
@@ -26,106 +25,9 @@ CONFIG: dict[str, Any] = {
     "n_positions": 12,
     "vocab_size": 29,
 }
-Weights = dict[str, np.ndarray[Any, Any]]
-
-
-# Configuration
-
-
-def test_absent_keys_mean_gpt2():
-    config = Config.from_json(CONFIG)
-    assert config == Config(
-        width=32,
-        heads=2,
-        inner=128,
-        blocks=3,
-        vocabulary=29,
-        context=12,
-        activation="gelu_new",
-        epsilon=Fraction(1, 100_000),
-        scale_scores=True,
-        stop_ids=(),
-    )
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "field", "expected"),
-    [
-        ("n_inner", 40, "inner", 40),
-        ("n_inner", None, "inner", 128),
-        ("layer_norm_epsilon", 1e-12, "epsilon", Fraction(1, 10**12)),
-        ("layer_norm_epsilon", 0.1, "epsilon", Fraction(1, 10)),  # not the float nearest to it
-        ("activation_function", "gelu_pytorch_tanh", "activation", "gelu_new"),
-        ("activation_function", "gelu", "activation", "gelu"),
-        ("activation_function", "relu", "activation", "relu"),
-        ("scale_attn_weights", False, "scale_scores", False),
-        ("eos_token_id", 28, "stop_ids", (28,)),
-        ("eos_token_id", [3, 28], "stop_ids", (3, 28)),
-        ("eos_token_id", None, "stop_ids", ()),
-        ("eos_token_id", 29, "stop_ids", ()),  # no token: GPT-2's default id in a small model
-        ("eos_token_id", True, "stop_ids", ()),
-    ],
-)
-def test_keys_are_read(key: str, value: object, field: str, expected: object):
-    assert getattr(Config.from_json(CONFIG | {key: value}), field) == expected
-
-
-def test_n_ctx_is_an_old_name_of_n_positions():
-    old = {key: value for key, value in CONFIG.items() if key != "n_positions"} | {"n_ctx": 7}
-    assert Config.from_json(old).context == 7
-    assert Config.from_json(CONFIG | {"n_ctx": 7}).context == 12
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("model_type", "llama", "model_type must be 'gpt2', got 'llama'"),
-        ("scale_attn_by_inverse_layer_idx", True, "must be False, got True"),
-        ("add_cross_attention", True, "add_cross_attention must be False, got True"),
-        ("n_embd", 0, "n_embd must be a positive integer, got 0"),
-        ("n_embd", 32.0, "n_embd must be a positive integer, got 32.0"),
-        ("n_embd", 1 << 24, "n_embd must be a positive integer, got 16777216"),
-        ("n_head", True, "n_head must be a positive integer, got True"),
-        ("n_head", 3, "n_embd must be a multiple of n_head, got 32 and 3"),
-        ("n_layer", -1, "n_layer must be a positive integer, got -1"),
-        ("n_positions", "12", "n_positions must be a positive integer, got '12'"),
-        ("vocab_size", None, "vocab_size must be a positive integer, got None"),
-        ("n_inner", 0, "n_inner must be a positive integer, got 0"),
-        ("activation_function", "silu", "activation_function must be one of .*, got 'silu'"),
-        ("activation_function", ["gelu"], "activation_function must be one of .*, got .'gelu'"),
-        ("layer_norm_epsilon", 0, "layer_norm_epsilon must lie between 0 and 1, got 0"),
-        ("layer_norm_epsilon", 1.0, "layer_norm_epsilon must lie between 0 and 1, got 1.0"),
-        ("layer_norm_epsilon", True, "layer_norm_epsilon must lie between 0 and 1, got True"),
-        ("layer_norm_epsilon", "1e-5", "layer_norm_epsilon must lie between 0 and 1, got '1e-5'"),
-        ("layer_norm_epsilon", float("nan"), "must lie between 0 and 1, got nan"),
-    ],
-)
-def test_refusals_name_key_and_value(key: str, value: object, message: str):
-    with pytest.raises(UnsupportedModel, match=f"^config.json: .*{message}"):
-        Config.from_json(CONFIG | {key: value})
-
-
-@pytest.mark.parametrize("key", CONFIG)
-def test_a_missing_size_is_named(key: str):
-    rest = {name: value for name, value in CONFIG.items() if name != key}
-    with pytest.raises(UnsupportedModel, match=f"^config.json: {key} is missing"):
-        Config.from_json(rest)
 
 
 # Folders
-
-
-@pytest.fixture
-def folder(tiny_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny checkpoint, to be damaged."""
-    return Path(shutil.copytree(tiny_folder, tmp_path / "checkpoint"))
-
-
-def rewrite(folder: Path, change: Callable[[Weights], Weights | None]) -> None:
-    """Apply `change` to the stored tensors, in place or by what it returns."""
-    path = folder / "model.safetensors"
-    weights: Weights = dict(safetensors.numpy.load_file(path))
-    safetensors.numpy.save_file(change(weights) or weights, path)
 
 
 def test_a_folder_is_read(tiny_folder: Path, tiny_checkpoint: Checkpoint):
@@ -249,7 +151,10 @@ def with_value(name: str, value: float) -> Callable[[Weights], None]:
         (lambda w: w | {"transformer.h.0.attn.rotary": w[WTE]}, "unknown tensor h.0.attn.rotary"),
         (lambda w: w | {"transformer.h.2.ln_1.bias": w[WTE]}, "unknown tensor h.2.ln_1.bias"),
         (lambda w: w | {"wte.weight": w[WTE] + 1}, "wte.weight is there twice"),
-        (lambda w: w | {WTE: w[WTE].astype(np.int32)}, "wte.weight must be F16, F32 or F64"),
+        (
+            lambda w: w | {WTE: w[WTE].astype(np.int32)},
+            "wte.weight must be F16, BF16, F32 or F64, got I32",
+        ),
     ],
 )
 def test_other_weights_are_refused(folder: Path, change: Any, message: str):
