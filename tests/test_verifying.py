@@ -24,7 +24,6 @@ from zkllm.backends.base import Checked
 from zkllm.bundle import MAGIC, Bundle, Evidence
 from zkllm.digests import canonical_json
 from zkllm.errors import (
-    DigestMismatch,
     Error,
     InputError,
     InvalidBundle,
@@ -34,7 +33,7 @@ from zkllm.errors import (
     StatementMismatch,
     UnsafePath,
     UnsupportedVersion,
-    UntrustedMaterial,
+    WrongMaterial,
 )
 from zkllm.exact.model import ExactModel, save
 from zkllm.exact.quantise import PRECISIONS, build
@@ -248,7 +247,7 @@ def test_m37_another_model(tiny_model: ExactModel, honest: Bundle, policy: Polic
 
 def test_m18_policy_for_another_model(tiny_model: ExactModel, honest: Bundle) -> None:
     other = Policy(model="sha256:" + "0" * 64, units=dict.fromkeys(honest.evidence, "replay"))
-    refuse(DigestMismatch, "the policy names", honest, tiny_model, other)
+    refuse(WrongMaterial, "the policy names", honest, tiny_model, other)
 
 
 def test_m13_completion_text(tiny_model: ExactModel, honest: Bundle, policy: Policy) -> None:
@@ -452,8 +451,8 @@ def test_empty_bundle(tiny_model: ExactModel, honest: Bundle, policy: Policy) ->
 def test_another_backend_than_demanded(
     tiny_model: ExactModel, honest: Bundle, policy: Policy
 ) -> None:
-    demanding = replace(policy, units=dict(policy.units) | {"attention[0]": "ezkl"})
-    refuse(PolicyViolation, "demands ezkl, got replay", honest, tiny_model, demanding)
+    demanding = replace(policy, units=dict(policy.units) | {"attention[0]": "sumcheck"})
+    refuse(PolicyViolation, "demands sumcheck, got replay", honest, tiny_model, demanding)
 
 
 @pytest.mark.parametrize("unit", ["embed", "mlp[0]", "head"])
@@ -473,21 +472,21 @@ def test_policy_that_leaves_a_unit_out(
     tiny_model: ExactModel, honest: Bundle, policy: Policy
 ) -> None:
     lax = replace(policy, units={k: v for k, v in policy.units.items() if k != "mlp[0]"})
-    refuse(PolicyViolation, r"mlp\[0\] is not in the policy", honest, tiny_model, lax)
+    refuse(WrongMaterial, r"mlp\[0\] is not in the policy", honest, tiny_model, lax)
 
 
 def test_policy_that_names_a_unit_too_many(
     tiny_model: ExactModel, honest: Bundle, policy: Policy
 ) -> None:
     odd = replace(policy, units=dict(policy.units) | {"mlp[9]": "replay"})
-    refuse(PolicyViolation, r"mlp\[9\] is no unit of the model", honest, tiny_model, odd)
+    refuse(WrongMaterial, r"mlp\[9\] is no unit of the model", honest, tiny_model, odd)
 
 
 def test_version_that_the_policy_does_not_allow(
     tiny_model: ExactModel, honest: Bundle, policy: Policy
 ) -> None:
     strict = replace(policy, bundle_versions=(2,))
-    refuse(PolicyViolation, r"versions \[2\], got 1", honest, tiny_model, strict)
+    refuse(WrongMaterial, r"versions \[2\], this release knows 1", honest, tiny_model, strict)
 
 
 def test_m56_nonce(tiny_model: ExactModel, honest: Bundle, policy: Policy) -> None:
@@ -534,7 +533,7 @@ def test_m34_edited_weights(
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(data)
-    refuse(DigestMismatch, "tensor .*: expected", honest, ExactModel.from_folder(folder), policy)
+    refuse(WrongMaterial, "tensor .*: expected", honest, ExactModel.from_folder(folder), policy)
 
 
 def test_wrong_tokenizer(
@@ -543,7 +542,7 @@ def test_wrong_tokenizer(
     folder = copy_model(tiny_model, tmp_path)
     path = folder / "tokenizer.json"
     path.write_bytes(path.read_bytes().replace(b'"a"', b'"A"'))
-    refuse(DigestMismatch, "tokenizer.json", honest, ExactModel.from_folder(folder), policy)
+    refuse(WrongMaterial, "tokenizer.json", honest, ExactModel.from_folder(folder), policy)
 
 
 def test_m36_another_model_of_the_same_shape(
@@ -557,7 +556,7 @@ def test_m36_another_model_of_the_same_shape(
     other = save(specification, tensors, checkpoint.tokenizer, tmp_path)
     forged = trace(other, PROMPT, NEW).with_evidence(honest.evidence)
     refuse(StatementMismatch, "model: expected", forged, tiny_model, policy)
-    refuse(DigestMismatch, "the policy names", forged, other, policy)
+    refuse(WrongMaterial, "the policy names", forged, other, policy)
 
 
 def test_ezkl_without_pinned_keys(
@@ -567,7 +566,7 @@ def test_ezkl_without_pinned_keys(
     evidence = dict(honest.evidence) | {unit: Evidence("ezkl", b"x" * 2000)}
     demanding = replace(policy, units=dict(policy.units) | {unit: "ezkl"})
     data = honest.with_evidence(evidence).to_bytes(tiny_model.specification)
-    with pytest.raises(UntrustedMaterial, match="the policy pins no keys"):
+    with pytest.raises(WrongMaterial, match=r"no ezkl proof can give: .* EXP table"):
         verify(data, demanding, model=tiny_model, keys=tmp_path)
 
 

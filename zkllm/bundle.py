@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zkllm.digests import Digest, canonical_json, parse_canonical_json, repeated
-from zkllm.errors import InvalidBundle, LimitExceeded, StatementMismatch, UnsupportedVersion
+from zkllm.errors import (
+    InvalidBundle,
+    LimitExceeded,
+    StatementMismatch,
+    UnsupportedVersion,
+    meaning,
+)
 from zkllm.exact.specification import Specification
 from zkllm.files import read_limited, write_atomically
 from zkllm.records import word
@@ -150,7 +156,8 @@ class Bundle:
         """
         header = read_header(data)
         statement = header.statement
-        statement.check(specification)
+        with meaning("the statement cannot be of a run of this model"):
+            statement.check(specification)
         expected = _expected_sections(header, specification)
         start, found = header.end, {}
         for section in header.sections:
@@ -162,7 +169,8 @@ class Bundle:
             digest = bytes_digest(raw, kind)
             if digest != statement.boundaries[i]:
                 raise StatementMismatch(
-                    f"boundary[{i}]: the statement names {statement.boundaries[i]}, got {digest}"
+                    f"boundary[{i}]: the statement names {statement.boundaries[i]}, got {digest}",
+                    clause="the statement is about other numbers than these",
                 )
             boundaries.append(from_bytes(raw, kind))
         prompt, completion = (
@@ -171,7 +179,9 @@ class Bundle:
         )
         if statement.text is not None and statement.text != text_digest(prompt, completion):
             raise StatementMismatch(
-                f"text: the statement names {statement.text}, got {text_digest(prompt, completion)}"
+                f"text: the statement names {statement.text}, "
+                f"got {text_digest(prompt, completion)}",
+                clause="the statement is about another text than this",
             )
         evidence = {
             section.name.removeprefix("evidence/"): Evidence(section.backend, found[section.name])

@@ -10,6 +10,7 @@
     │   ├── PolicyViolation            the policy demands what the bundle does not give
     │   └── UntrustedMaterial          keys or parameters that the policy does not pin
     ├── InputError (4)             what was handed in cannot be used
+    │   ├── WrongMaterial              a verifier's policy, model and keys do not fit each other
     │   ├── InvalidBundle              not a well-formed container
     │   ├── LimitExceeded              larger than the specification allows
     │   ├── UnsafePath                 a name or a link that leaves its folder
@@ -24,22 +25,40 @@ Exit codes: 0 verified or done · 1 unexpected · 2 usage · 3 refused · 4 bad 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import ClassVar
 
 
 class Error(Exception):
     """Base of all errors that zkllm raises on purpose.
 
-    `message` is one line that says what was expected and what was got; `hint`, where there is
-    one, says what to do.
+    `message` is one line that says what was expected and what was got; `clause`, where there is
+    one, says before it in plain words what that means; `hint` says what to do.
     """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", clause: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.clause = clause
+
+    @property
+    def sentence(self) -> str:
+        """Clause and message."""
+        return f"{self.clause}: {self.message}" if self.clause else self.message
+
+
+@contextlib.contextmanager
+def meaning(clause: str) -> Iterator[None]:
+    """Give `clause` to every refusal that leaves the block without one."""
+    try:
+        yield
+    except VerificationError as refusal:
+        refusal.clause = refusal.clause or clause
+        raise
 
 
 class VerificationError(Error):
@@ -72,6 +91,10 @@ class InputError(Error):
     """Something handed in cannot be used."""
 
     exit_code = 4
+
+
+class WrongMaterial(InputError):
+    """The verifier's own policy, model and keys do not fit each other: no bundle was judged."""
 
 
 class InvalidBundle(InputError):

@@ -29,6 +29,7 @@ from zkllm.planning import Plan, assign, plan
 from zkllm.policy import Policy
 from zkllm.records import expect
 from zkllm.statement import MAX_NONCE, is_nonce
+from zkllm.tokenization import Tokenizer
 from zkllm.verifying import Report, Request, check_run, claims, verify
 from zkllm.workers import Workers
 
@@ -79,7 +80,7 @@ def prove(
     if not isinstance(trace, Bundle):
         trace = container.load(as_path(trace, "trace"), specification)
     run = replace(trace, statement=replace(trace.statement, nonce=nonce), evidence={})
-    check_run(run, model)
+    check_run(run, model, Tokenizer(model) if specification.kind == "text" else None)
     pins = {
         unit: get_backend(name).pin(model, unit, keys)
         for unit, name in assignment.items()

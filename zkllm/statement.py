@@ -88,7 +88,8 @@ class Statement:
         a = specification.architecture
         if self.model != specification.digest:
             raise StatementMismatch(
-                f"statement.model: expected {specification.digest}, got {self.model}"
+                f"statement.model: expected {specification.digest}, got {self.model}",
+                clause="this is about another model",
             )
         if self.kind != specification.kind:
             raise StatementMismatch(

@@ -5,15 +5,16 @@ Imports neither torch, onnx nor onnxruntime: a pipeline that gates on bundles in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from zkllm.backends import PARALLEL, get_backend
 from zkllm.backends.base import Checked, Claim, Pin, Progress, silent
-from zkllm.bundle import VERSION, Bundle, Evidence, largest_size
+from zkllm.bundle import Bundle, Evidence, largest_size
 from zkllm.digests import Digest, sha256
 from zkllm.errors import (
     DigestMismatch,
@@ -22,12 +23,14 @@ from zkllm.errors import (
     StatementMismatch,
     UntrustedMaterial,
     VerificationError,
+    meaning,
 )
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
 from zkllm.files import AnyPath, as_path, read_limited
+from zkllm.material import Material, own_mistakes
 from zkllm.policy import Policy
-from zkllm.records import expect, word
+from zkllm.records import expect
 from zkllm.statement import MAX_NONCE, Statement, is_nonce
 from zkllm.tokenization import Tokenizer, room
 from zkllm.workers import Workers
@@ -101,8 +104,38 @@ class Report:
         boundaries meet, and then the proof of this one unit must have passed. None without a unit
         of sumcheck.
         """
-        bits = (checked.details.get("soundness_bits") for checked in self.units.values())
-        return min((each for each in bits if each is not None), default=None)
+        return weakest(self.units.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain JSON values; each unit with figures of its own."""
+        return {
+            "assumptions": list(self.assumptions),
+            "bundle_digest": self.bundle,
+            "completion": self.completion,
+            "fresh": self.fresh,
+            "prompt": self.prompt,
+            "size_bytes": self.size,
+            "soundness_bits": self.soundness_bits,
+            "statement": self.statement.to_json(),
+            "unbound_units": list(self.unbound_units),
+            "units": [
+                {
+                    "assumptions": list(checked.assumptions),
+                    "checked": checked.words,
+                    "details": checked.details,
+                    "hidden": checked.hidden,
+                    "unit": unit,
+                }
+                for unit, checked in self.units.items()
+            ],
+            "verdict": self.verdict,
+        }
+
+
+def weakest(units: Iterable[Checked]) -> float | None:
+    """The least bits of soundness among `units`; None if none was proved by sumcheck."""
+    bits = (checked.details.get("soundness_bits") for checked in units)
+    return min((each for each in bits if each is not None), default=None)
 
 
 def verify(
@@ -120,8 +153,9 @@ def verify(
     `model` is the exact model, or its folder; its weights are read only for units that are
     recomputed, or proved under weights that the verifier holds. `keys` is the folder of verifying
     keys. `workers` are processes of the verifier that check evidence beside each other. Raises
-    `VerificationError` if a check refuses, `InputError` for a malformed bundle or policy,
-    `BackendError` if no check was possible.
+    `VerificationError` if a check refuses, `InputError` for a malformed bundle or policy (it is
+    `WrongMaterial` where policy, model and keys do not fit each other), `BackendError` if no check
+    was possible.
 
     1. Nothing is larger than the specification allows. 2. The header is strict JSON. 3. Only
     regular files are read. 4. The model is the policy's. 5. The policy's own demands hold: every
@@ -130,17 +164,23 @@ def verify(
     tokenizer's, generated ids the arg-max of the proved logits. 10. The text is their decoding.
     11. The nonce, where one is given, is bound by the evidence of a unit.
     """
-    if not isinstance(policy, Policy):
-        policy = Policy.from_file(as_path(policy, "policy"))
-    keys = None if keys is None else as_path(keys, "keys")
-    model = ExactModel.open(model)
+    # (4) first of all: the caps of (1) come from the specification, which must be the right one.
+    material = Material.gather(policy, model, keys)
+    return verify_with(material, bundle, request=request, workers=workers, progress=progress)
+
+
+def verify_with(
+    material: Material,
+    bundle: AnyPath | bytes,
+    *,
+    request: Request | None = None,
+    workers: Workers | None = None,
+    progress: Progress = silent,
+) -> Report:
+    """As `verify`, with material that was gathered before: once for many bundles."""
+    policy, model, keys = material.policy, material.model, material.keys
     request = request or Request()
     specification = model.specification
-    # (4) first of all: the caps of (1) come from the specification, which must be the right one.
-    if model.digest != policy.model:
-        raise DigestMismatch(
-            f"model: the policy names {policy.model}, the model given is {model.digest}"
-        )
     if workers is not None and workers.digest != model.digest:
         raise DigestMismatch(f"model: expected {model.digest}, the workers have {workers.digest}")
     # (1) and (3): a regular file, no longer than any bundle of this model can be
@@ -149,19 +189,23 @@ def verify(
     # (1), (2), (6), (7): a boundary stands once in the container, as the output of one unit and
     # the input of the next, and has the digest that the statement names
     parsed = Bundle.from_bytes(data, specification)
-    _check_demands(parsed, policy, request, specification)
-    check_run(parsed, model)
+    with meaning("the bundle does not give what the policy demands"):
+        _check_policy(parsed, policy, request, specification)
+    with meaning("this is no answer to what was asked"):
+        _check_request(parsed, request)
+    check_run(parsed, model, material.tokenizer)
     found: dict[str, Checked] = {}
-    shared: dict[str, tuple[Claim, Evidence, Policy, Path | None]] = {}
+    shared: dict[str, tuple[Claim, Evidence, Pin, Path | None]] = {}
     for claim in claims(parsed, specification):
         evidence = parsed.evidence[claim.unit]
         if workers is not None and evidence.backend in PARALLEL:
-            shared[claim.unit] = (claim, evidence, policy, keys)
+            shared[claim.unit] = (claim, evidence, material.pin(claim.unit), keys)
             continue
         progress(f"{claim.unit}: {evidence.backend}")
-        found[claim.unit] = _check_evidence(model, claim, evidence, policy, keys)
+        found[claim.unit] = _check_evidence(model, claim, evidence, material.pin(claim.unit), keys)
     if workers is not None:
         found.update(workers.each(_check_evidence, shared))
+    _check_srs(found, policy)
     if set(found) != set(specification.units()):
         raise PolicyViolation("not every unit of the model was checked")
     checked = {unit: found[unit] for unit in specification.units()}
@@ -183,6 +227,7 @@ def verify(
             "nonce: no unit's evidence binds it, so anybody may have put it into the bundle",
             hint="let sumcheck prove a unit; a policy that says "
             'freshness = "unbound" has the nonce compared only',
+            clause="the bundle does not show that it answers this request",
         )
     return report
 
@@ -205,16 +250,18 @@ def claims(bundle: Bundle, specification: Specification) -> Iterator[Claim]:
         current = output
 
 
-def check_run(bundle: Bundle, model: ExactModel) -> None:
+def check_run(bundle: Bundle, model: ExactModel, tokenizer: Tokenizer | None) -> None:
     """(6), (9) and (10) as far as they need no evidence: ranges, and text against ids.
 
-    Raises `StatementMismatch`; a prover should know before it spends anything.
+    `tokenizer` is None for a fragment. Raises `StatementMismatch`; a prover should know before it
+    spends anything.
     """
-    _check_ranges(bundle, model.specification)
-    if model.specification.kind == "text":
-        tokenizer = Tokenizer(model)
-        _check_prompt(bundle, tokenizer)
-        _check_completion(bundle, tokenizer)
+    with meaning("these numbers cannot be of a run of this model"):
+        _check_ranges(bundle, model.specification)
+    if tokenizer is not None:
+        with meaning("the text is not what the ids say"):
+            _check_prompt(bundle, tokenizer)
+            _check_completion(bundle, tokenizer)
 
 
 def _check_ranges(bundle: Bundle, specification: Specification) -> None:
@@ -230,20 +277,17 @@ def _check_ranges(bundle: Bundle, specification: Specification) -> None:
             )
 
 
-def _check_demands(
+def _check_policy(
     bundle: Bundle, policy: Policy, request: Request, specification: Specification
 ) -> None:
-    """(5): what the policy and the request demand of the statement and of its evidence."""
-    if VERSION not in policy.bundle_versions:
+    """(5), first half: what the policy demands of the evidence, and of whoever asks."""
+    if policy.freshness == "required" and request.nonce is None:
         raise PolicyViolation(
-            f"the policy allows bundle versions {list(policy.bundle_versions)}, got {VERSION}"
+            "the policy requires freshness, and no nonce was given",
+            hint="give the nonce that the prover was given: --nonce N",
+            clause="whether the bundle is new cannot be told",
         )
-    units = list(specification.units())
-    if set(policy.units) != set(units):
-        odd = min(set(policy.units) ^ set(units))
-        state = "is no unit of the model" if odd in policy.units else "is not in the policy"
-        raise PolicyViolation(f"units: {word(odd)} {state}")
-    for unit in units:
+    for unit in specification.units():
         demanded = policy.units[unit]
         if unit not in bundle.evidence:
             raise PolicyViolation(f"{unit}: the policy demands {demanded}, the bundle has nothing")
@@ -251,12 +295,11 @@ def _check_demands(
             raise PolicyViolation(
                 f"{unit}: the policy demands {demanded}, got {bundle.evidence[unit].backend}"
             )
+
+
+def _check_request(bundle: Bundle, request: Request) -> None:
+    """(5), second half: what the request demands of the statement."""
     statement = bundle.statement
-    if policy.freshness == "required" and request.nonce is None:
-        raise PolicyViolation(
-            "the policy requires freshness, and no nonce was given",
-            hint="give the nonce that the prover was given: --nonce N",
-        )
     if request.nonce is not None and statement.nonce != request.nonce:
         raise StatementMismatch(f"nonce: expected {request.nonce!r}, got {statement.nonce!r}")
     if request.prompt is not None and bundle.prompt != request.prompt:
@@ -303,25 +346,25 @@ def _check_completion(bundle: Bundle, tokenizer: Tokenizer) -> None:
 
 
 def _check_evidence(
-    model: ExactModel, claim: Claim, evidence: Evidence, policy: Policy, keys: Path | None
+    model: ExactModel, claim: Claim, evidence: Evidence, pin: Pin, keys: Path | None
 ) -> Checked:
     """(8) for one unit."""
-    pins = policy.keys.get(claim.unit)
-    if evidence.backend == "ezkl" and pins is None:
-        raise UntrustedMaterial(
-            f"{claim.unit}: the policy pins no keys for it",
-            hint="write a policy with: zkllm policy init MODEL --keys DIR",
-        )
-    pin = Pin(dict(pins or {}))
-    try:
-        checked = get_backend(evidence.backend).verify(claim, evidence.data, model, pin, keys)
-    except VerificationError as err:
-        if err.message.startswith(f"{claim.unit}:"):
-            raise
-        raise type(err)(f"{claim.unit}: {err.message}", err.hint) from err
-    if INSECURE_ASSUMPTION in checked.assumptions and not policy.insecure_srs:
-        raise UntrustedMaterial(
-            f"{claim.unit}: the policy pins a development SRS without allowing it",
-            hint='whoever made it can forge proofs; `srs = "insecure-development"` accepts that',
-        )
-    return checked
+    unit = claim.unit
+    with own_mistakes(DigestMismatch), meaning(f"the proof of {unit} does not fit this run"):
+        try:
+            return get_backend(evidence.backend).verify(claim, evidence.data, model, pin, keys)
+        except VerificationError as err:
+            if err.message.startswith(f"{unit}:"):
+                raise
+            raise type(err)(f"{unit}: {err.message}", err.hint, err.clause) from err
+
+
+def _check_srs(found: Mapping[str, Checked], policy: Policy) -> None:
+    """(8): a development SRS only where the policy says so."""
+    for unit, checked in found.items():
+        if INSECURE_ASSUMPTION in checked.assumptions and not policy.insecure_srs:
+            raise UntrustedMaterial(
+                f"{unit}: the policy pins a development SRS without allowing it",
+                hint='whoever made it can forge proofs; `srs = "insecure-development"` accepts it',
+                clause="the policy does not accept what this proof rests on",
+            )

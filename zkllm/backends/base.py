@@ -126,6 +126,14 @@ class Backend(Protocol):
         """
         ...
 
+    def check_material(self, model: ExactModel, unit: str, pin: Pin, keys: Path | None) -> None:
+        """See that a verifier has what `verify` will need of `unit`, before there is evidence.
+
+        Raises `InputError` for what is missing, `DigestMismatch` or `UntrustedMaterial` for keys
+        that are not those that `pin` names.
+        """
+        ...
+
     def prove(
         self, model: ExactModel, claim: Claim, keys: Path | None, progress: Progress = silent
     ) -> bytes:

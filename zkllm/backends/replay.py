@@ -8,7 +8,13 @@ import numpy as np
 
 from zkllm.backends.base import Checked, Claim, Estimate, Pin, Progress, silent
 from zkllm.bundle import BackendName
-from zkllm.errors import ConstraintViolation, InvalidBundle, ProofRejected, UnsupportedModel
+from zkllm.errors import (
+    ConstraintViolation,
+    InvalidBundle,
+    ProofRejected,
+    UnsupportedModel,
+    WrongMaterial,
+)
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification, multiply_adds
@@ -53,6 +59,9 @@ class ReplayBackend:
     ) -> Pin:
         return Pin({})
 
+    def check_material(self, model: ExactModel, unit: str, pin: Pin, keys: Path | None) -> None:
+        model.find_weights()
+
     def prove(
         self, model: ExactModel, claim: Claim, keys: Path | None, progress: Progress = silent
     ) -> bytes:
@@ -66,9 +75,15 @@ class ReplayBackend:
     ) -> Checked:
         if evidence:
             raise InvalidBundle(f"{claim.unit}: replay has no evidence, got {len(evidence)} bytes")
-        difference = _difference(model, claim)
+        try:
+            difference = _difference(model, claim)
+        except UnsupportedModel as err:
+            # boundaries within their bounds: only the model's own numbers can leave int64
+            raise WrongMaterial(err.message) from err
         if difference:
-            raise ProofRejected(difference)
+            raise ProofRejected(
+                difference, clause=f"{claim.unit} gives another result when it is computed again"
+            )
         return Checked("recomputed")
 
 

@@ -26,6 +26,7 @@ from zkllm.tensors import (
 )
 
 _SAFETENSORS = {"int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64"}
+_WEIGHTS = "weights.safetensors"
 _MAX_HEADER = 4 << 20
 _MAX_TOKENIZER = 64 << 20
 
@@ -118,19 +119,28 @@ class ExactModel:
             )
         return data
 
-    def _read(self, name: str, stored: StoredTensor) -> bytes:
+    def find_weights(self) -> None:
+        """Raises `InputError` if there is no file of weights, or not one of this form.
+
+        What the file holds is hashed when it is read.
+        """
         if self.folder is None:
-            raise InputError(f"this model has no folder to read tensor {name} from")
-        path = self.folder / "weights.safetensors"
+            return
+        path = self.folder / _WEIGHTS
         if not path.is_file():
             raise InputError(
-                f"{self.folder}: expected weights.safetensors, found none",
+                f"{self.folder}: expected {_WEIGHTS}, found none",
                 hint="units whose evidence is replay or sumcheck need the weights of the model",
             )
         if self._offsets is None:
             self._offsets = _offsets(path, self.specification)
+
+    def _read(self, name: str, stored: StoredTensor) -> bytes:
+        self.find_weights()
+        if self.folder is None or self._offsets is None:
+            raise InputError(f"this model has no folder to read tensor {name} from")
         start, end = self._offsets[name]
-        with path.open("rb") as file:
+        with (self.folder / _WEIGHTS).open("rb") as file:
             file.seek(start)
             data = file.read(end - start)
         got = bytes_digest(data, stored.type)
@@ -212,7 +222,7 @@ def save(
     types = {name: stored.type for name, stored in specification.tensors.items()}
     header = safetensors_header(types)
     head = _padded_header(header)
-    with write_atomically(folder / "weights.safetensors") as file:
+    with write_atomically(folder / _WEIGHTS) as file:
         file.write(struct.pack("<Q", len(head)) + head)
         for name in header:
             file.write(to_bytes(tensors[name], types[name].dtype))

@@ -34,6 +34,7 @@ from zkllm.errors import (
     StatementMismatch,
     UnsupportedModel,
     UntrustedMaterial,
+    WrongMaterial,
 )
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
@@ -129,6 +130,17 @@ class EzklBackend:
         files = _read_verifying(unit, keys)
         return Pin({name: sha256(data) for name, data in files.items()})
 
+    def check_material(self, model: ExactModel, unit: str, pin: Pin, keys: Path | None) -> None:
+        reason = self.unsupported(model.specification, unit)
+        if reason:
+            raise WrongMaterial(f"the policy demands what no ezkl proof can give: {reason}")
+        if not pin.digests:
+            raise UntrustedMaterial(
+                f"{unit}: the policy pins no keys for it",
+                hint="write a policy with: zkllm policy init MODEL --keys DIR",
+            )
+        _pinned(unit, pin, keys)
+
     def prove(
         self, model: ExactModel, claim: Claim, keys: Path | None, progress: Progress = silent
     ) -> bytes:
@@ -180,14 +192,7 @@ class EzklBackend:
             specification, unit, len(claim.inputs), chosen, circuits.no_weights(specification)
         )
         instances = built.demanded(_public(claim))
-        files = _read_verifying(unit, keys)
-        for name, data in files.items():
-            if name not in pin.digests:
-                raise UntrustedMaterial(f"{unit}: the policy does not pin {name}")
-            if sha256(data) != pin.digests[name]:
-                raise DigestMismatch(
-                    f"{unit}: {name}: the policy pins {pin.digests[name]}, got {sha256(data)}"
-                )
+        files = _pinned(unit, pin, keys)
         _check_settings(unit, files["settings.json"], built, chosen, len(instances))
         with tempfile.TemporaryDirectory(prefix="zkllm-") as name:
             # What was hashed is what is used: ezkl reads copies that nobody else can write.
@@ -411,6 +416,19 @@ def _read_verifying(unit: str, keys: Path | None) -> dict[str, bytes]:
     """The bytes of the files that a verifier needs, by name."""
     folder = _unit_folder(unit, keys)
     return {name: read_limited(folder / name, limit) for name, limit in VERIFYING.items()}
+
+
+def _pinned(unit: str, pin: Pin, keys: Path | None) -> dict[str, bytes]:
+    """(2): the verifying files; raises unless each is the one that the policy pins."""
+    files = _read_verifying(unit, keys)
+    for name, data in files.items():
+        if name not in pin.digests:
+            raise UntrustedMaterial(f"{unit}: the policy does not pin {name}")
+        if sha256(data) != pin.digests[name]:
+            raise DigestMismatch(
+                f"{unit}: {name}: the policy pins {pin.digests[name]}, got {sha256(data)}"
+            )
+    return files
 
 
 def _read_about(folder: Path) -> dict[str, Any]:

@@ -153,6 +153,12 @@ class SumcheckBackend:
                 )
         return Pin({COMMITMENT: sha256(data)})
 
+    def check_material(self, model: ExactModel, unit: str, pin: Pin, keys: Path | None) -> None:
+        if pin.digests:
+            _pinned(model, unit, pin, keys).model_of(model.specification)
+        else:
+            model.find_weights()
+
     def prove(
         self, model: ExactModel, claim: Claim, keys: Path | None, progress: Progress = silent
     ) -> bytes:
