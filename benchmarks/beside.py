@@ -14,8 +14,8 @@ from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import multiply_adds
 from zkllm.exporting import export
 from zkllm.keys import setup
-from zkllm.output import bytes_text
 from zkllm.planning import assign
+from zkllm.wording import bytes_text
 
 UNIT = "attention[0]"
 BACKENDS: tuple[BackendName, ...] = ("sumcheck", "ezkl")

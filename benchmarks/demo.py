@@ -24,9 +24,9 @@ from zkllm.demonstrating import NEW_TOKENS, PROMPT, TOKENS
 from zkllm.exact.model import ExactModel
 from zkllm.exporting import export
 from zkllm.files import unit_file_name
-from zkllm.output import bytes_text
 from zkllm.running import run
 from zkllm.verifying import claims
+from zkllm.wording import bytes_text
 
 
 def prove_unit(model: ExactModel, claim: Claim, keys: Path) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from benchmarks.measuring import console, gibibytes, table
 from benchmarks.proofs import Figures, measure
 from benchmarks.synthetic import block_config, exact_model, random_run
 from zkllm.exact.model import ExactModel
-from zkllm.output import bytes_text
 from zkllm.planning import Plan, plan
+from zkllm.wording import bytes_text
 from zkllm.workers import usable_cores
 
 PLOT = Path(__file__).resolve().parents[1] / "docs" / "sumcheck-growth.svg"

@@ -17,7 +17,7 @@ from zkllm.backends.ezkl import lowering, proofs, recipe, srs
 from zkllm.backends.ezkl.circuit import HeadShape, exp_lookup, head
 from zkllm.backends.ezkl.process import Result, call
 from zkllm.exact import arithmetic, tables
-from zkllm.output import bytes_text
+from zkllm.wording import bytes_text
 
 SHIFT = 8
 BOUND = 1 << 11

@@ -32,8 +32,8 @@ from benchmarks.synthetic import GPT2_SMALL, block_config, exact_model, random_r
 from zkllm.demonstrating import NEW_TOKENS, PROMPT
 from zkllm.exporting import export
 from zkllm.keys import setup
-from zkllm.output import bytes_text
 from zkllm.running import run
+from zkllm.wording import bytes_text
 
 POSITIONS = 64
 WIDTH = GPT2_SMALL["n_embd"]

@@ -16,7 +16,7 @@ import pytest
 from tests import golden
 from tests.commands import zkllm
 from zkllm import bundle as container
-from zkllm import output
+from zkllm import output, reports
 from zkllm.backends import get_backend
 from zkllm.backends.base import Checked, Claim
 from zkllm.backends.sumcheck import backend as sumcheck
@@ -255,7 +255,7 @@ def test_the_report_names_the_units_that_do_not_bind_the_nonce(
         policy = replace(policy_of(name, model), freshness=freshness)
         report = check(bundles[name], policy, model, nonce)
         assert words in seen(report, capsys)
-        found = output.report_json(report, Path("b"))
+        found = reports.report_json(report, Path("b"))
         assert (found["fresh"], found["unbound_units"]) == (
             report.fresh,
             list(report.unbound_units),
@@ -309,8 +309,8 @@ def test_a_nonce_through_the_command_line(tmp_path: Path) -> None:
     zkllm("policy", "init", V1 / "model", "--backend", "replay", "-o", policy)
     done = zkllm(*verify, "--nonce", "one")
     assert done.code == 3
-    assert "nonce: no unit's evidence binds it" in done.err
-    assert 'freshness = "unbound"' in done.err
+    assert "nonce: no unit's evidence binds it" in done.out
+    assert 'freshness = "unbound"' in done.out
     assert zkllm(*verify).code == 0
     done = zkllm(*verify, "--nonce", "")
     assert done.code == 4

@@ -12,9 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "zkllm"
 
 LAYERS: list[set[str]] = [
-    {"errors", "extras", "digests", "tensors", "records", "files", "data"},
+    {"errors", "extras", "digests", "tensors", "records", "files", "data", "wording"},
     {"exact", "checkpoints", "statement", "bundle", "policy", "tokenization", "vetting", "workers"},
     {"backends"},
+    {"material"},
     {"verifying"},
     {
         "executing",
@@ -27,7 +28,7 @@ LAYERS: list[set[str]] = [
         "inspecting",
         "diagnosing",
     },
-    {"demonstrating"},
+    {"demonstrating", "reports"},
     {"output"},
     {"cli", "__main__"},
 ]

@@ -188,7 +188,7 @@ def test_the_action_asks_what_its_caller_asked(pipeline: Path) -> None:
     for name, other in (("PROMPT", "12+35="), ("NEW_TOKENS", "4"), ("NONCE", "n1")):
         done = action(pipeline, bundle, **{name: other})
         assert done.returncode == 3, done.stderr
-        assert other in done.stderr
+        assert other in done.stdout
 
 
 def test_the_action_expands_patterns_and_tells_what_came_out(pipeline: Path) -> None:

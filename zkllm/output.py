@@ -1,4 +1,8 @@
-"""What the user sees. Results go to stdout, everything else to stderr."""
+"""The console: results go to stdout, everything else to stderr.
+
+Where somebody looks, lines are broken between words and continued under their beginning. Whatever
+goes into a file or a pipe keeps one line for one thing, and a digest is one word everywhere.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +10,54 @@ import contextlib
 import io
 import json
 import os
-import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
-from xml.sax.saxutils import quoteattr
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.spinner import Spinner
+from rich.table import Column
+from rich.text import Text
 
-from zkllm.backends.base import Checked
 from zkllm.backends.base import Progress as Tell
-from zkllm.errors import Error, InputError, VerificationError
+from zkllm.errors import BackendError, Error, VerificationError
+from zkllm.reports import verdict_of, worst_first
 from zkllm.verifying import Report
+from zkllm.wording import harmless, one_line, quiet_json, quoted, unit_ranges
 
-_WIDEST = 1000
-_COMMANDING = re.compile(r"#(?=#)")
-"""Runners of pipelines obey `##[…]` or `##vso[…]` wherever in a line it stands."""
+_moving: Live | None = None
+"""What is drawn on the terminal again and again, if anything is."""
 
 
-class _Aside(Console):
+@contextlib.contextmanager
+def _standing_still() -> Iterator[None]:
+    """Take away what moves while the block writes: both would stand on the same line."""
+    if _moving is None or not _moving.is_started:
+        yield
+        return
+    _moving.stop()
+    try:
+        yield
+    finally:
+        _moving.start()
+
+
+class _Still(Console):
+    """A console for what stays."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with _standing_still():
+            super().print(*objects, **options)
+
+
+class _Aside(_Still):
     """What is said beside the results: if nobody takes it, that must not become the verdict."""
 
     def print(self, *objects: Any, **options: Any) -> None:
@@ -41,16 +68,9 @@ class _Aside(Console):
 
 
 # Without emoji=False rich would show the text `:cat:` as another text.
-out = Console(highlight=False, soft_wrap=True, emoji=False)
+out = _Still(highlight=False, soft_wrap=True, emoji=False)
 err = _Aside(highlight=False, soft_wrap=True, emoji=False, stderr=True)
-
-
-def text(value: str) -> None:
-    """`value` and a line break on stdout; a terminal gets no control characters of it."""
-    if out.is_terminal:
-        value = "\n".join(one_line(line) for line in value.split("\n"))
-    out.file.write(value if value.endswith("\n") else value + "\n")
-    out.file.flush()
+_drawing = Console(highlight=False, emoji=False, stderr=True)
 
 
 def survive_any_locale() -> None:
@@ -58,11 +78,6 @@ def survive_any_locale() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def one_line(text: str) -> str:
-    """`text` without line breaks and control characters: a bundle must not write to a terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def abandon(stream: TextIO) -> None:
@@ -76,65 +91,84 @@ def abandon(stream: TextIO) -> None:
 
 def shown(text: object) -> str:
     """`text`, or a path, as markup on one line: whoever made bundles chose their names too."""
-    return escape(_COMMANDING.sub("# ", one_line(str(text))))
+    return escape(harmless(text))
 
 
-def quoted(text: str) -> str:
-    """`text` as a Python literal that no runner obeys."""
-    return _COMMANDING.sub(r"\\x23", repr(text))
+# Data
 
 
-def error(failure: Error) -> None:
-    """`error: what was expected and got`, then the hint, on stderr."""
-    word = "refused" if isinstance(failure, VerificationError) else "error"
-    err.print(f"[bold red]{word}:[/] {shown(failure.message)}")
-    if failure.hint:
-        err.print(f"[cyan]hint:[/] {shown(failure.hint)}")
+def text(value: str) -> None:
+    """`value` and a line break on stdout; a terminal gets no control characters of it."""
+    if out.is_terminal:
+        value = "\n".join(one_line(line) for line in value.split("\n"))
+    _write(value if value.endswith("\n") else value + "\n")
 
 
 def emit_json(value: Any) -> None:
     """`value` on stdout, indented, keys sorted."""
-    data = _COMMANDING.sub(r"\\u0023", json.dumps(value, indent=2, sort_keys=True))
+    _write(quiet_json(json.dumps(value, indent=2, sort_keys=True)) + "\n")
+
+
+def _write(data: str) -> None:
     # `out.file` is there even if stdout is closed; a full disk must show before the exit code
-    out.file.write(data + "\n")
-    out.file.flush()
+    with _standing_still():
+        out.file.write(data)
+        out.file.flush()
 
 
-def table(*columns: str, right: Sequence[str] = ()) -> Table:
-    """An unboxed table; columns named in `right` are aligned to the right."""
-    result = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        result.add_column(column, justify="right" if column in right else "left", no_wrap=True)
-    return result
+# Lines
 
 
-def show(rows: Table) -> None:
-    """`rows` on stdout as wide as they are: a digest that is cut off names nothing."""
-    # rich narrows every table to the width of its console
-    Console(highlight=False, emoji=False, file=out.file, width=_WIDEST).print(rows)
+def paragraph(console: Console, head: str, body: str, indent: int = 2) -> None:
+    """`head`, which is markup, and `body`, which is not; continued `indent` columns to the right.
+
+    On a terminal no word is broken: one that is wider than the terminal is left to it, which gives
+    it back whole when it is copied.
+    """
+    body = harmless(body)
+    if console.is_terminal:
+        taken = Text.from_markup(head).cell_len
+        lines = _wrapped(body, console.width - taken, console.width - indent)
+        body = ("\n" + " " * indent).join(lines)
+    console.print(head + escape(body))
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> None:
-    """Names and values on stdout, aligned, never wrapped: a digest must stay one word."""
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        first, *more = value.split("\n")
-        out.print(f"  [dim]{escape(f'{name:<{width}}')}[/]  {shown(first)}")
-        for line in more:
-            out.print(f"  {'':<{width}}  {shown(line)}")
+def _wrapped(body: str, first: int, rest: int) -> list[str]:
+    """`body` in lines of whole words, `first` columns wide and then `rest`."""
+    lines: list[str] = []
+    line, room = "", first
+    for i, word in enumerate(body.split(" ")):
+        longer = f"{line} {word}" if i else word
+        if cell_len(longer) > room and (i or rest > first):
+            lines.append(line)
+            line, room = word, rest
+        else:
+            line = longer
+    return [*lines, line]
 
 
-class _Lines:
-    """Progress as plain lines, one in five seconds at most: quick work stays silent."""
+def error(failure: Error, word: str = "") -> None:
+    """`error: what was expected and got`, then the hint, on stderr."""
+    word = word or ("refused" if isinstance(failure, VerificationError) else "error")
+    paragraph(err, f"[bold red]{word}:[/] ", failure.sentence, len(word) + 2)
+    hint(failure.hint)
 
-    def __init__(self) -> None:
-        self._time = time.monotonic()
 
-    def tell(self, line: str) -> None:
-        now = time.monotonic()
-        if now > self._time + 5:
-            self._time = now
-            note(line)
+def trouble(failure: Error | OSError) -> None:
+    """What kept results from being written, on stderr; nobody misses them on a closed pipe."""
+    if isinstance(failure, OSError):
+        abandon(sys.stdout)
+        if isinstance(failure, BrokenPipeError):
+            return
+        named = "" if failure.filename is None else f"{failure.filename}: "
+        failure = BackendError(named + (failure.strerror or str(failure)))
+    error(failure)
+
+
+def hint(text: str, console: Console = err, margin: str = "") -> None:
+    """What to do, if there is anything to say."""
+    if text:
+        paragraph(console, f"{margin}[cyan]hint:[/] ", text, len(margin) + 6)
 
 
 def note(line: str) -> None:
@@ -142,104 +176,84 @@ def note(line: str) -> None:
     err.print(f"  {shown(line)}", style="dim")
 
 
-@contextlib.contextmanager
-def spinner(first: str) -> Iterator[Tell]:
-    """Show what is going on while the block runs; plain lines where there is no terminal."""
-    if not err.is_terminal:
-        yield _Lines().tell
-        return
-    with err.status(shown(first)) as status:
-        yield lambda line: status.update(shown(line))
+def facts(rows: Sequence[tuple[str, str]]) -> None:
+    """Names and values on stdout, aligned; each line of a value is a paragraph of its own."""
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        head, indent = f"  [dim]{escape(f'{name:<{width}}')}[/]  ", width + 4
+        widest = max(map(cell_len, value.split()), default=0)
+        if out.is_terminal and widest > out.width - indent:
+            # a digest has more use of a line than of a column
+            out.print(f"  [dim]{escape(name)}[/]")
+            head, indent = " " * 4, 4
+        for line in value.split("\n"):
+            paragraph(out, head, line, indent + 2 if "\n" in value else indent)
+            head = " " * indent
+
+
+# Tables
 
 
 @dataclass(slots=True)
-class UnitProgress:
-    """A bar over the units of a proof, with a line for what is going on."""
+class Rows:
+    """A table without lines."""
 
-    bar: Progress
-    task: Any
+    columns: tuple[str, ...]
+    right: Sequence[str]
+    """Columns that are aligned to the right."""
+    drop: Sequence[str]
+    """Columns that a narrow terminal can do without, the first one first."""
+    cells: list[tuple[str, ...]] = field(default_factory=list)
 
-    def tell(self, line: str) -> None:
-        """Show `line` beside the bar."""
-        self.bar.update(self.task, description=shown(line))
-
-    def advance(self, unit: str, backend: str, done: bool) -> None:
-        """One unit is finished; `done` if an earlier try had done it."""
-        self.bar.advance(self.task)
-        if done and backend != "replay":
-            self.bar.console.print(f"  {unit}: taken from an interrupted try", style="dim")
-        elif not err.is_terminal and backend != "replay":
-            note(f"{unit}: {backend}")
+    def add_row(self, *cells: str) -> None:
+        self.cells.append(cells)
 
 
-@contextlib.contextmanager
-def unit_progress(units: int) -> Iterator[UnitProgress]:
-    """A `UnitProgress` for so many units."""
-    columns = (
-        SpinnerColumn(),
-        BarColumn(24),
-        TextColumn("{task.completed}/{task.total}"),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        yield UnitProgress(bar, bar.add_task("proving", total=units))
+def table(*columns: str, right: Sequence[str] = (), drop: Sequence[str] = ()) -> Rows:
+    """An empty table with these columns."""
+    return Rows(columns, right, drop)
 
 
-def bytes_text(count: float) -> str:
-    """`count` bytes for people: 3 significant digits, decimal units."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
-        count /= 1000
-    raise AssertionError("unreachable")
+def show(rows: Rows) -> None:
+    """`rows` on stdout; on a terminal that is too narrow, without the columns it can do without."""
+    names = list(rows.columns)
+    widths = {
+        name: max(cell_len(text) for text in (name, *(cells[i] for cells in rows.cells)))
+        for i, name in enumerate(rows.columns)
+    }
+    dropped: list[str] = []
+    room = out.width if out.is_terminal else None
+    for name in rows.drop:
+        if room is None or _total(widths, names) <= room:
+            break
+        if name in names:
+            names.remove(name)
+            dropped.append(name)
+    if room is not None and _total(widths, names) > room:
+        # the last column is what does not fit: below the others it has the whole width
+        for cells in rows.cells:
+            out.print(shown("  ".join(cells[:-1])))
+            out.print("    " + shown(cells[-1]))
+        return
+    table = [rows.columns, *rows.cells]
+    for i, cells in enumerate(table):
+        kept = {name: cell for name, cell in zip(rows.columns, cells, strict=True) if name in names}
+        line = "  ".join(
+            " " * (widths[name] - cell_len(cell)) + cell
+            if name in rows.right
+            else cell + " " * (widths[name] - cell_len(cell))
+            for name, cell in kept.items()
+        )
+        out.print(shown(line.rstrip()), style="dim" if i == 0 else None)
+    if dropped:
+        paragraph(err, "", f"too narrow for: {', '.join(dropped)}; --json tells all")
 
 
-def seconds_text(seconds: float) -> str:
-    """`seconds` for people: 2 significant digits below 10, `-` for none."""
-    if not seconds:
-        return "-"
-    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+def _total(widths: dict[str, int], names: Sequence[str]) -> int:
+    return sum(widths[name] for name in names) + 2 * (len(names) - 1)
 
 
-def unit_ranges(units: Sequence[str]) -> str:
-    """`attention[0], attention[1], mlp[0]` as `attention[0-1], mlp[0]`."""
-    groups: dict[str, list[int]] = {}
-    for unit in units:
-        match = re.fullmatch(r"(\w+)\[(\d+)\]", unit)
-        if match:
-            groups.setdefault(match[1], []).append(int(match[2]))
-        else:
-            groups[unit] = []
-    words = []
-    for name, indices in groups.items():
-        if not indices:
-            words.append(name)
-            continue
-        runs: list[list[int]] = []
-        for index in sorted(indices):
-            if runs and index == runs[-1][1] + 1:
-                runs[-1][1] = index
-            else:
-                runs.append([index, index])
-        words += [f"{name}[{a}]" if a == b else f"{name}[{a}-{b}]" for a, b in runs]
-    return ", ".join(words)
-
-
-def _rank(checked: Checked) -> tuple[int, str]:
-    """Weakest first: what was merely recomputed, then what rests on an assumption."""
-    if checked.words == "recomputed":
-        return (0, "")
-    return (1 if checked.assumptions else 2, checked.words)
-
-
-def worst_first(units: Mapping[str, Checked]) -> list[tuple[list[str], Checked]]:
-    """Units that were checked in the same way, together; the weakest way first."""
-    groups: dict[tuple[str, str, tuple[str, ...]], tuple[list[str], Checked]] = {}
-    for unit, checked in units.items():
-        key = (checked.words, checked.hidden, checked.assumptions)
-        groups.setdefault(key, ([], checked))[0].append(unit)
-    return sorted(groups.values(), key=lambda group: _rank(group[1]))
+# Verdicts
 
 
 def report(result: Report, path: Path | None = None) -> None:
@@ -248,7 +262,7 @@ def report(result: Report, path: Path | None = None) -> None:
     name = f"  [dim]{shown(path)}[/]" if path is not None else ""
     out.print(f"[bold {colour}]{result.verdict}[/]{name}")
     statement = result.statement
-    rows = [("model", str(statement.model))]
+    rows = [("bundle", str(result.bundle)), ("model", str(statement.model))]
     if statement.kind == "text":
         rows.append(("prompt", quoted(result.prompt)))
         rows.append(("completion", quoted(result.completion)))
@@ -258,9 +272,7 @@ def report(result: Report, path: Path | None = None) -> None:
         rows.append(("fragment", f"{statement.positions} rows"))
         rows.append(("input", str(statement.boundaries[0])))
         rows.append(("output", str(statement.boundaries[-1])))
-    for units, checked in worst_first(result.units):
-        words = checked.words + (f"; hidden: {checked.hidden}" if checked.hidden else "")
-        rows.append((unit_ranges(units), words))
+    rows.append(("checked", "\n".join(str(group) for group in worst_first(result.units))))
     if result.soundness_bits is not None:
         rows.append(("soundness", f"{result.soundness_bits:.1f} bits, the weakest sumcheck unit"))
     rows.append(("freshness", _freshness(result)))
@@ -282,77 +294,120 @@ def _freshness(result: Report) -> str:
     return f"bound to the nonce by {unit_ranges(binding)}; evidence of {older} may be older"
 
 
-def report_json(result: Report, path: Path) -> dict[str, Any]:
-    """A verified bundle as plain JSON values."""
-    return {
-        "assumptions": list(result.assumptions),
-        "bundle": str(path),
-        "bundle_digest": result.bundle,
-        "completion": result.completion,
-        "error": None,
-        "exit_code": 0,
-        "fresh": result.fresh,
-        "prompt": result.prompt,
-        "size_bytes": result.size,
-        "soundness_bits": result.soundness_bits,
-        "statement": result.statement.to_json(),
-        "unbound_units": list(result.unbound_units),
-        "units": [
-            {
-                "assumptions": list(checked.assumptions),
-                "checked": checked.words,
-                "details": checked.details,
-                "hidden": checked.hidden,
-                "unit": unit,
-            }
-            for units, checked in worst_first(result.units)
-            for unit in units
-        ],
-        "verdict": result.verdict,
-    }
+def failure(problem: Error, path: Path | None = None) -> None:
+    """Why a bundle was not verified, on stdout: the verdict, the bundle, the reason, the hint."""
+    name = f"  [dim]{shown(path)}[/]" if path is not None else ""
+    out.print(f"[bold red]{verdict_of(problem)}[/]{name}")
+    paragraph(out, "  ", problem.sentence, 2)
+    hint(problem.hint, out, "  ")
 
 
-def failure_json(failure: Error, path: Path) -> dict[str, Any]:
-    """A bundle that was not verified as plain JSON values."""
-    return {
-        "bundle": str(path),
-        "error": {
-            "class": type(failure).__name__,
-            "hint": failure.hint,
-            "message": failure.message,
-        },
-        "exit_code": failure.exit_code,
-        "verdict": verdict_of(failure),
-    }
+# What is going on
 
 
-def verdict_of(failure: Error) -> str:
-    """One word for JSON and JUnit."""
-    if isinstance(failure, VerificationError):
-        return "refused"
-    return "invalid" if isinstance(failure, InputError) else "error"
+class _Lines:
+    """Progress as plain lines, one in five seconds at most: quick work stays silent."""
+
+    def __init__(self) -> None:
+        self._time = time.monotonic()
+
+    def tell(self, line: str) -> None:
+        now = time.monotonic()
+        if now > self._time + 5:
+            self._time = now
+            note(line)
 
 
-def junit(results: Sequence[tuple[Path, Report | Error]]) -> str:
-    """A JUnit report: one test case a bundle, failures for refusals, errors for the rest."""
-    failures = sum(isinstance(r, VerificationError) for _, r in results)
-    errors = sum(isinstance(r, Error) for _, r in results) - failures
-    lines = [
-        '<?xml version="1.0" encoding="utf-8"?>',
-        f'<testsuites><testsuite name="zkllm verify" tests="{len(results)}" '
-        f'failures="{failures}" errors="{errors}">',
-    ]
-    for path, result in results:
-        lines.append(f'<testcase classname="zkllm" name={_attribute(str(path))}>')
-        if isinstance(result, Error):
-            tag = "failure" if isinstance(result, VerificationError) else "error"
-            kind, message = _attribute(type(result).__name__), _attribute(result.message)
-            lines.append(f"<{tag} type={kind} message={message}/>")
-        else:
-            lines.append(f"<system-out>{result.verdict}</system-out>")
-        lines.append("</testcase>")
-    return "\n".join([*lines, "</testsuite></testsuites>", ""])
+def _can_draw() -> bool:
+    """Whether stderr is a terminal on which a line can be drawn again."""
+    return _drawing.is_terminal and not _drawing.is_dumb_terminal
 
 
-def _attribute(text: str) -> str:
-    return quoteattr(one_line(text))
+def _spinner_name() -> str:
+    return "dots" if _drawing.encoding.startswith("utf") else "line"
+
+
+class _Turning:
+    """A spinner and what is going on, in one row: what is taller leaves traces when it stops."""
+
+    def __init__(self, line: str) -> None:
+        self._spinner = Spinner(_spinner_name())
+        self.tell(line)
+
+    def tell(self, line: str) -> None:
+        self._line = harmless(line)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        frame = str(self._spinner.render(console.get_time()))
+        yield Text.assemble((frame, "green"), " ", self._line, no_wrap=True, overflow="ellipsis")
+
+
+@contextlib.contextmanager
+def _shown_moving(live: Live) -> Iterator[None]:
+    global _moving
+    _moving = live
+    try:
+        with live:
+            yield
+    finally:
+        _moving = None
+
+
+@contextlib.contextmanager
+def spinner(first: str) -> Iterator[Tell]:
+    """Show what is going on while the block runs; plain lines where nothing can be drawn."""
+    if not _can_draw():
+        yield _Lines().tell
+        return
+    turning = _Turning(first)
+    # Redirected, what goes to stdout would come out on the terminal of stderr.
+    live = Live(
+        turning, console=_drawing, transient=True, redirect_stdout=False, redirect_stderr=False
+    )
+    with _shown_moving(live):
+        yield turning.tell
+
+
+@dataclass(slots=True)
+class UnitProgress:
+    """A bar over the units of a proof, with a line for what is going on."""
+
+    bar: Progress
+    task: Any
+
+    def tell(self, line: str) -> None:
+        """Show `line` beside the bar."""
+        self.bar.update(self.task, description=shown(line))
+
+    def advance(self, unit: str, backend: str, done: bool) -> None:
+        """One unit is finished; `done` if an earlier try had done it."""
+        self.bar.advance(self.task)
+        if done and backend != "replay":
+            note(f"{unit}: taken from an interrupted try")
+        elif not _can_draw() and backend != "replay":
+            note(f"{unit}: {backend}")
+
+
+@contextlib.contextmanager
+def unit_progress(units: int) -> Iterator[UnitProgress]:
+    """A `UnitProgress` for so many units."""
+    columns = (
+        SpinnerColumn(_spinner_name()),
+        BarColumn(24),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TextColumn(
+            "{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        ),
+    )
+    bar = Progress(
+        *columns,
+        console=_drawing,
+        transient=True,
+        disable=not _can_draw(),
+        redirect_stdout=False,
+        redirect_stderr=False,
+        expand=True,
+    )
+    with _shown_moving(bar.live) if _can_draw() else contextlib.nullcontext():
+        yield UnitProgress(bar, bar.add_task("proving", total=units))

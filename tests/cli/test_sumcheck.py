@@ -102,10 +102,10 @@ def test_another_nonce_is_refused(mode: str, work: Work) -> None:
     arguments = ["verify", work.path(mode), *work.arguments(mode)]
     result = zkllm(*arguments, "--nonce", "abd")
     assert result.code == 3
-    assert "nonce: expected 'abd', got 'abc'" in result.err
+    assert "nonce: expected 'abd', got 'abc'" in result.out
     result = zkllm(*arguments)
     assert result.code == 3
-    assert "the policy requires freshness" in result.err
+    assert "the policy requires freshness" in result.out
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -114,20 +114,21 @@ def test_evidence_of_one_mode_is_refused_in_the_other(mode: str, work: Work) -> 
     result = zkllm("verify", work.path(mode), *work.arguments(other), "--nonce", "abc")
     assert result.code == 3
     assert result.out.startswith("refused  ")
-    refusal, hint = result.err.splitlines()
-    assert refusal.startswith("refused: ")
+    verdict, refusal, hint = result.out.splitlines()
+    assert verdict == f"refused  {work.path(mode)}"
+    assert refusal.startswith("  the proof of embed does not fit this run: embed: ")
     if mode == "held":
         assert refusal.endswith(
             "embed: the proof is one for weights that the verifier holds, "
             "and the policy pins a commitment to them"
         )
-        assert hint.startswith("hint: prove with --keys DIR")
+        assert hint.startswith("  hint: prove with --keys DIR")
     else:
         assert refusal.endswith(
             "embed: the proof is one under a commitment to the weights, "
             "and the policy has the verifier hold them"
         )
-        assert hint.startswith("hint: prove without --keys")
+        assert hint.startswith("  hint: prove without --keys")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -144,13 +145,13 @@ def test_bytes_as_many_as_a_proof_of_the_other_mode_are_refused_too(
     container.save(forged, specification, tmp_path / "forged")
     result = zkllm("verify", tmp_path / "forged", *work.arguments(mode), "--nonce", "abc")
     assert result.code == 3
-    assert f"{unit}: the proof is one " in result.err
+    assert f"{unit}: the proof is one " in result.out
     junk = Evidence("sumcheck", bytes(len(evidence.data) + 1))
     forged = honest.with_evidence(dict(honest.evidence) | {unit: junk})
     container.save(forged, specification, tmp_path / "forged")
     result = zkllm("verify", tmp_path / "forged", *work.arguments(mode), "--nonce", "abc")
     assert result.code == 3
-    assert "the proof is one " not in result.err
+    assert "the proof is one " not in result.out
 
 
 VERIFY = """
@@ -204,7 +205,7 @@ def test_another_commitment_than_the_pinned_is_refused(work: Work, tmp_path: Pat
         *("verify", work.path("committed"), *work.arguments("committed")[:-1], keys),
         *("--nonce", "abc"),
     )
-    assert result.code == 3
+    assert result.code == 4
     assert "mlp[0]: commitment.json: expected sha256:" in result.err
 
 

@@ -1,14 +1,17 @@
-"""The command line: one module a command, each a thin layer over the library."""
+"""The command line: one module a command, each a thin layer over the library.
+
+`main` is where it begins. It loads nothing before it is ready to be interrupted.
+"""
 
 from __future__ import annotations
 
-import importlib
+import contextlib
+import os
+import signal
 import sys
-
-import click
-
-from zkllm import __version__
-from zkllm.errors import Error
+import threading
+from collections.abc import Iterator
+from types import FrameType
 
 _COMMANDS = {
     "export": "make an exact model from a checkpoint",
@@ -24,68 +27,99 @@ _COMMANDS = {
     "demo": "do all of it on the bundled model",
 }
 
-
-class _Commands(click.Group):
-    """Imports a command's module when it is needed: `zkllm --help` loads nothing heavy."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"zkllm.cli.{name}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Control-C, what supervisors send, and the end of a terminal."""
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="zkllm")
-def cli() -> None:
-    """Run GPT models on exact integers, prove what was computed, verify it in one command.
+class Interrupted(KeyboardInterrupt):
+    """A signal asks the command to end: whatever is open is cleaned up on the way out."""
 
-    \b
-    See all of it on the bundled model:
-      zkllm demo
-    Or step by step:
-      zkllm export demo -o model
-      zkllm run model -p "12+34=" -n 3 -o answer.trace
-      zkllm prove answer.trace --model model -o answer.bundle
-      zkllm policy init model -o policy.toml
-      zkllm verify answer.bundle --policy policy.toml --model model
-
-    \b
-    Exit codes: 0 verified or done, 1 unexpected, 2 usage, 3 refused, 4 bad input,
-    5 backend or environment, 130 interrupted.
-    """
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
 
 
 def main() -> None:
     """Run the command line and exit; the only place where errors become exit codes."""
+    with _signals():
+        try:
+            sys.exit(_run())
+        except KeyboardInterrupt as interrupt:
+            with contextlib.suppress(OSError, AttributeError):
+                sys.stderr.write(_INTERRUPTED)
+            sys.exit(getattr(interrupt, "exit_code", 128 + signal.SIGINT))
+
+
+_INTERRUPTED = "interrupted: nothing half-written was left; the same command goes on\n"
+
+
+def _run() -> int:
+    import click
+
     from zkllm import output
+    from zkllm.cli.commands import cli
+    from zkllm.errors import Error
 
     output.survive_any_locale()
     try:
-        sys.exit(cli.main(prog_name="zkllm", standalone_mode=False) or 0)
+        return cli.main(prog_name="zkllm", standalone_mode=False) or 0
     except click.ClickException as failure:
         failure.show()
-        sys.exit(failure.exit_code)
+        return failure.exit_code
     except Error as failure:
         output.error(failure)
-        sys.exit(failure.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        output.err.print("interrupted: nothing half-written was left; the same command goes on")
-        sys.exit(130)
+        return failure.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
     except MemoryError:
         output.err.print("[bold red]error:[/] out of memory")
-        sys.exit(5)
-    except BrokenPipeError:
-        output.abandon(sys.stdout)
-        sys.exit(1)
+        return 5
     except OSError as failure:
-        output.abandon(sys.stdout)
-        output.err.print(f"[bold red]error:[/] {output.one_line(str(failure))}", markup=True)
-        sys.exit(5)
+        output.trouble(failure)
+        return 1 if isinstance(failure, BrokenPipeError) else 5
+
+
+# Signals
+
+
+_loading = True
+"""Whether modules are still being loaded, and nothing else has begun."""
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Let signals that end a command end it in one way; what was ignored stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.getsignal(number)
+        for number in (getattr(signal, name) for name in _ENDING if hasattr(signal, name))
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    }
+    for number in before:
+        signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is _end:
+                signal.signal(number, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """The first signal ends the command; more of them must not disturb it while it cleans up."""
+    if _loading:
+        # Nothing is open yet, and an import that is torn apart tells so in its own way.
+        os.write(2, _INTERRUPTED.encode())
+        os._exit(128 + number)
+    for name in _ENDING:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+def loaded() -> None:
+    """From now on something may be open that has to be cleaned up."""
+    global _loading
+    _loading = False

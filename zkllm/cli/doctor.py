@@ -7,6 +7,7 @@ import click
 from zkllm import output
 from zkllm.cli import options
 from zkllm.diagnosing import Diagnosis
+from zkllm.wording import bytes_text
 
 
 @click.command("doctor")
@@ -32,7 +33,7 @@ def _show(found: Diagnosis) -> None:
         ("zkllm", found.zkllm),
         ("python", found.python),
         ("machine", f"{found.machine}, {found.cores} cores"),
-        ("memory", f"{output.bytes_text(found.memory_bytes)} available"),
+        ("memory", f"{bytes_text(found.memory_bytes)} available"),
     ]
     for package in found.packages:
         absent = f"not installed: it comes with the extra {package.extra!r}"

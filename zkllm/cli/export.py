@@ -11,6 +11,7 @@ from zkllm import output
 from zkllm.cli import options
 from zkllm.errors import InputError
 from zkllm.files import read_limited
+from zkllm.wording import bytes_text, unit_ranges
 
 if TYPE_CHECKING:
     from zkllm.exporting import Export
@@ -98,9 +99,9 @@ def _show(result: Export) -> None:
     f = result.fidelity
     rows: list[tuple[str, str]] = []
     rows.append(("model", result.digest))
-    rows.append(("units", output.unit_ranges(result.units)))
+    rows.append(("units", unit_ranges(result.units)))
     rows.append(("preset", f"{result.preset}; residual stream within {result.residual_bits} bits"))
-    rows.append(("on disk", output.bytes_text(result.size)))
+    rows.append(("on disk", bytes_text(result.size)))
     rows.append(("compared on", f"{f.positions} positions of {f.text}"))
     if f.agreement is not None:
         rows.append(("same token", f"{f.agreement:.2%} of positions (goal 99%)"))

@@ -9,6 +9,7 @@ import click
 
 from zkllm import output
 from zkllm.cli import options
+from zkllm.wording import one_line
 
 
 @click.command("inspect")
@@ -43,4 +44,4 @@ def _text(value: Any) -> str:
         return "\n".join(f"{key}: {_text(item)}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(_text(item) for item in value)
-    return output.one_line(str(value))
+    return one_line(str(value))

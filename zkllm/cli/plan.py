@@ -13,6 +13,7 @@ from zkllm.backends.base import Estimate
 from zkllm.bundle import BackendName
 from zkllm.cli import options
 from zkllm.planning import Plan, plan
+from zkllm.wording import bytes_text, seconds_text
 
 
 @click.command("plan")
@@ -63,22 +64,25 @@ def _show(result: Plan) -> None:
         "MACs": lambda e: f"{e.multiply_adds:,}",
         "rows": lambda e: f"{e.rows:,}" if e.rows else "-",
         "k": lambda e: str(e.logrows or "-"),
-        "keys": lambda e: output.bytes_text(e.key_bytes) if e.key_bytes else "-",
-        "evidence": lambda e: output.bytes_text(e.evidence_bytes),
-        "memory": lambda e: output.bytes_text(e.memory_bytes),
-        "setup": lambda e: output.seconds_text(e.setup_seconds),
-        "prove": lambda e: output.seconds_text(e.prove_seconds),
-        "verify": lambda e: output.seconds_text(e.verify_seconds),
+        "keys": lambda e: bytes_text(e.key_bytes) if e.key_bytes else "-",
+        "evidence": lambda e: bytes_text(e.evidence_bytes),
+        "memory": lambda e: bytes_text(e.memory_bytes),
+        "setup": lambda e: seconds_text(e.setup_seconds),
+        "prove": lambda e: seconds_text(e.prove_seconds),
+        "verify": lambda e: seconds_text(e.verify_seconds),
     }
     estimates = result.estimates.values()
     told = {name: text for name, text in columns.items() if any(text(e) != "-" for e in estimates)}
-    rows = output.table("unit", "backend", *told, right=tuple(told))
+    spare = ("k", "rows", "MACs", "evidence", "setup", "keys", "verify", "memory")
+    rows = output.table("unit", "backend", *told, right=tuple(told), drop=spare)
     for unit, estimate in result.estimates.items():
         rows.add_row(unit, result.backends[unit], *(text(estimate) for text in told.values()))
     output.show(rows)
     beside = f" with {result.jobs} units at once" if result.jobs > 1 else ""
-    output.out.print(
-        f"boundaries {output.bytes_text(result.boundary_bytes)}; peak memory about "
-        f"{output.bytes_text(result.memory_bytes)}{beside} of "
-        f"{output.bytes_text(result.memory_available)} available"
+    output.paragraph(
+        output.out,
+        "",
+        f"boundaries {bytes_text(result.boundary_bytes)}; peak memory about "
+        f"{bytes_text(result.memory_bytes)}{beside} of "
+        f"{bytes_text(result.memory_available)} available",
     )

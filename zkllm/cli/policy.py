@@ -13,6 +13,7 @@ from zkllm.bundle import BINDING, BackendName
 from zkllm.cli import options
 from zkllm.files import refuse_overwriting, write_atomically
 from zkllm.policy import FRESHNESS, INSECURE_SRS, Freshness, Policy
+from zkllm.wording import unit_ranges
 
 _WEIGHTS = "the verifier needs the weights"
 _WAYS: dict[tuple[BackendName, bool], str] = {
@@ -107,7 +108,7 @@ def _demands(policy: Policy) -> list[tuple[str, str]]:
             if way == (backend, unit in policy.keys):
                 groups.setdefault(_WAYS[way], []).append(unit)
     rows = [("model", str(policy.model))]
-    rows += [(output.unit_ranges(units), words) for words, units in groups.items()]
+    rows += [(unit_ranges(units), words) for words, units in groups.items()]
     rows.append(("freshness", f"{policy.freshness}: {_freshness(policy)}"))
     if policy.insecure_srs:
         rows.append(("srs", f"{INSECURE_SRS}: whoever made it can forge every proof of ezkl"))
@@ -117,7 +118,7 @@ def _demands(policy: Policy) -> list[tuple[str, str]]:
 def _freshness(policy: Policy) -> str:
     """What happens to a nonce."""
     binding = [unit for unit, backend in policy.units.items() if backend in BINDING]
-    names = "every unit" if len(binding) == len(policy.units) else output.unit_ranges(binding)
+    names = "every unit" if len(binding) == len(policy.units) else unit_ranges(binding)
     if policy.freshness == "required":
         return f"verify needs a nonce, bound by {names}"
     if policy.freshness == "unbound":

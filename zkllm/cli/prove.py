@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from zkllm import output
+from zkllm import output, reports
 from zkllm.bundle import BackendName
 from zkllm.cli import options
+from zkllm.wording import bytes_text, unit_ranges
 
 
 @click.command("prove")
@@ -66,14 +67,11 @@ def command(
         output.note("no unit binds the nonce, so a verifier who gives it refuses the bundle")
     held = [unit for unit, c in report.units.items() if c.details.get("weights") == "held"]
     if keys is not None and held:
-        names = output.unit_ranges(held)
+        names = unit_ranges(held)
         output.note(f"no commitment to the weights of {names} is in {keys}: a verifier needs them")
     if as_json:
-        output.emit_json(output.report_json(report, bundle))
+        output.emit_json(reports.report_json(report, bundle))
     else:
-        how = "; ".join(
-            f"{output.unit_ranges(names)}: {checked.words}"
-            for names, checked in output.worst_first(report.units)
-        )
-        output.out.print(f"bundle of {output.bytes_text(report.size)} in {output.shown(bundle)}")
-        output.out.print(how, markup=False)
+        output.out.print(f"bundle of {bytes_text(report.size)} in {output.shown(bundle)}")
+        for group in reports.worst_first(report.units):
+            output.paragraph(output.out, "", str(group))

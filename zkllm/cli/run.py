@@ -10,6 +10,7 @@ from zkllm import output
 from zkllm.cli import options
 from zkllm.executing import Device
 from zkllm.files import refuse_overwriting
+from zkllm.wording import bytes_text
 
 
 @click.command("run")
@@ -84,6 +85,4 @@ def command(
     else:
         output.out.print(f"fragment of {statement.positions} rows: {statement.boundaries[-1]}")
     if size is not None:
-        output.err.print(
-            f"trace of {output.bytes_text(size)} in {output.shown(trace)}", style="dim"
-        )
+        output.err.print(f"trace of {bytes_text(size)} in {output.shown(trace)}", style="dim")

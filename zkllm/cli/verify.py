@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from zkllm import output
+from zkllm import output, reports
 from zkllm.cli import options
-from zkllm.errors import Error, VerificationError
+from zkllm.errors import Error, WrongMaterial
 from zkllm.files import write_atomically
-from zkllm.verifying import Report, Request, verify
+from zkllm.material import Material
+from zkllm.reports import Outcome
+from zkllm.verifying import Report, Request, verify_with
+
+_CLAUSES = {
+    "refused": "the bundle does not show what it claims",
+    "invalid": "this is no bundle that could be checked",
+    "error": "the check could not be made",
+}
+"""What a failure means that does not say so itself."""
 
 
 @click.command("verify")
@@ -38,50 +51,64 @@ def command(
 ) -> None:
     """Check BUNDLES under a policy. Exit code 0 only if every one of them is verified.
 
-    Policy, model and keys are the verifier's; nothing that a bundle says about itself is believed
-    before its evidence is checked. The report names, weakest first, how each unit was checked.
+    Policy, model and keys are the verifier's: they are read once, and what is wrong with them is
+    an error of its own. Nothing that a bundle says about itself is believed before its evidence
+    is checked. The report names, weakest first, how each unit was checked.
 
     \b
       zkllm verify answer.bundle --policy policy.toml --model model
       zkllm verify *.bundle --policy policy.toml --model model --junit report.xml
     """
+    material = Material.gather(policy, model, keys)
     request = Request(nonce, prompt, new_tokens)
-    results: list[tuple[Path, Report | Error]] = []
+    began = datetime.datetime.now(datetime.UTC)
+    outcomes: list[Outcome] = []
+    troubles: list[Error | OSError] = []
     for path in bundles:
-        try:
-            with output.spinner(f"verifying {path}") as progress:
-                report = verify(
-                    path, policy, model=model, keys=keys, request=request, progress=progress
-                )
-            results.append((path, report))
-        except Error as failure:
-            results.append((path, failure))
+        outcomes.append(_judge(path, material, request))
         if not as_json:
-            _show(*results[-1])
+            with _noting(troubles):
+                _show(outcomes[-1])
     if as_json:
-        output.emit_json({"bundles": [_json(*result) for result in results]})
+        with _noting(troubles):
+            output.emit_json({"bundles": [outcome.to_json() for outcome in outcomes]})
     if junit is not None:
-        with write_atomically(junit) as file:
-            file.write(output.junit(results).encode())
-    ctx.exit(_exit_code([result for _, result in results]))
+        with _noting(troubles), write_atomically(junit) as file:
+            file.write(reports.junit(outcomes, began))
+    code = reports.exit_code(outcomes)
+    if troubles and code == 0:
+        raise troubles[0]
+    if troubles:
+        output.trouble(troubles[0])
+    ctx.exit(code)
 
 
-def _show(path: Path, result: Report | Error) -> None:
-    if isinstance(result, Error):
-        output.out.print(f"[bold red]{output.verdict_of(result)}[/]  [dim]{output.shown(path)}[/]")
-        output.error(result)
+@contextlib.contextmanager
+def _noting(troubles: list[Error | OSError]) -> Iterator[None]:
+    """Go on where a report cannot be written: no verdict must be lost with it."""
+    try:
+        yield
+    except (Error, OSError) as trouble:
+        troubles.append(trouble)
+
+
+def _judge(path: Path, material: Material, request: Request) -> Outcome:
+    """Raises `WrongMaterial` for what no bundle can be blamed for."""
+    start = time.perf_counter()
+    result: Report | Error
+    try:
+        with output.spinner(f"verifying {path}") as progress:
+            result = verify_with(material, path, request=request, progress=progress)
+    except WrongMaterial:
+        raise
+    except Error as failure:
+        failure.clause = failure.clause or _CLAUSES[reports.verdict_of(failure)]
+        result = failure
+    return Outcome(path, result, time.perf_counter() - start)
+
+
+def _show(outcome: Outcome) -> None:
+    if isinstance(outcome.result, Error):
+        output.failure(outcome.result, outcome.path)
     else:
-        output.report(result, path)
-
-
-def _json(path: Path, result: Report | Error) -> dict[str, object]:
-    if isinstance(result, Error):
-        return output.failure_json(result, path)
-    return output.report_json(result, path)
-
-
-def _exit_code(results: list[Report | Error]) -> int:
-    """A refusal outweighs every other failure; else the first failure decides."""
-    failures = [result for result in results if isinstance(result, Error)]
-    refusals = [failure for failure in failures if isinstance(failure, VerificationError)]
-    return (refusals or failures)[0].exit_code if failures else 0
+        output.report(outcome.result, outcome.path)
