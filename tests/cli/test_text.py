@@ -63,7 +63,8 @@ def test_what_is_run_is_what_is_verified(
 
     replay = ["--model", tmp_path / "model", "--backend", "replay", "-o", tmp_path / "bundle"]
     assert zkllm("prove", tmp_path / "trace", *replay).code == 0
-    assert zkllm("policy", "init", tmp_path / "model", "-o", tmp_path / "policy").code == 0
+    policy = ["policy", "init", tmp_path / "model", "--backend", "replay"]
+    assert zkllm(*policy, "-o", tmp_path / "policy").code == 0
     demands = ["--policy", tmp_path / "policy", "--model", tmp_path / "model", "--prompt", prompt]
     done = zkllm("verify", tmp_path / "bundle", *demands)
     assert done.code == 0, done.err
