@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zkllm import bundle as container
-from zkllm.backends.base import Progress, silent
+from zkllm.backends.base import Pin, Progress, silent
 from zkllm.bundle import BackendName, Bundle, boundary_digests
 from zkllm.errors import VerificationError
 from zkllm.exact.model import ExactModel
 from zkllm.exporting import export
 from zkllm.extras import installed
 from zkllm.files import fresh_folder, write_atomically
-from zkllm.keys import audit, policy_for, setup
+from zkllm.keys import policy_for, setup
 from zkllm.proving import prove
 from zkllm.running import run
 from zkllm.verifying import Report, Request, verify
@@ -67,14 +67,13 @@ def demonstrate(
 
     ezkl = has_ezkl()
     keys = folder / "keys" if ezkl else None
+    made: dict[str, Pin] = {}
     if keys is not None:
-        pins = setup(model, "ezkl", keys, tokens=TOKENS, progress=progress)
-        yield step("setup", f"keys of {', '.join(pins)} over a development SRS")
-        audit(model, keys, list(pins), progress=progress)
-        yield step("audit", "the keys enforce every equation of their units")
+        made = setup(model, "ezkl", keys, tokens=TOKENS, audit=True, progress=progress)
+        yield step("setup", f"keys of {', '.join(made)} over a development SRS, audited")
 
     backends: list[BackendName] = ["ezkl", "sumcheck"] if ezkl else ["sumcheck"]
-    policy = policy_for(model, keys, backends=backends, insecure_srs=ezkl)
+    policy = policy_for(model, keys, backends=backends, insecure_srs=ezkl, made=made)
     with write_atomically(folder / "policy.toml") as file:
         file.write(policy.to_toml().encode())
     path = folder / "answer.bundle"

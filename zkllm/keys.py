@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zkllm.backends import MARKS, get_backend
 from zkllm.backends.base import Pin, Progress, silent
@@ -18,6 +19,9 @@ from zkllm.files import AnyPath, as_path, unit_file_name
 from zkllm.planning import assign, first_able, plan, preferred
 from zkllm.policy import Freshness, Policy
 
+if TYPE_CHECKING:
+    from zkllm.backends.ezkl.backend import EzklBackend
+
 
 def setup(
     model: ExactModel | AnyPath,
@@ -26,17 +30,22 @@ def setup(
     *,
     tokens: int = 8,
     units: Sequence[str] = (),
+    audit: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Pin]:
-    """Make the keys of every unit that `backend` proves; units whose keys are there are kept.
+    """Make the keys of every unit that `backend` proves, and return what a policy pins.
 
-    For ezkl these are the keys of circuits for runs of `tokens` positions; for sumcheck they are
-    commitments to the units' weights, which serve runs of any length. Returns what a policy pins.
-    Raises `BackendError`, before anything is spent, if the work will not fit this machine.
+    For ezkl these are the keys of circuits for runs of `tokens` positions, and `audit` rebuilds
+    their constraints; for sumcheck they are commitments to the units' weights, which serve runs of
+    any length. Keys that are there must be the ones that are made: they are never believed. Raises
+    `InputError` if they are not, `BackendError`, before anything is spent, if the work will not fit
+    this machine, and `UntrustedMaterial` if a circuit does not enforce the equations of its unit.
     """
     model, keys = ExactModel.open(model), as_path(keys, "keys")
     if backend == "replay":
         raise InputError("replay: has no keys to make", hint="setup serves ezkl and sumcheck")
+    if audit and backend != "ezkl":
+        raise InputError(f"{backend}: has no keys to audit", hint="an audit reads keys of ezkl")
     require_packages(*get_backend(backend).prover_packages)
     positions = tokens if backend == "ezkl" else 1
     planned = plan(model.specification, backend, positions, units, keys=True, jobs=1)
@@ -45,9 +54,13 @@ def setup(
     check_bounds(model)
     made = {}
     for unit, name in planned.backends.items():
-        if name == backend:
+        if name != backend:
+            continue
+        if audit:
+            made[unit] = _ezkl().setup(model, unit, positions, keys, progress, audit=True)
+        else:
             made[unit] = get_backend(name).setup(model, unit, positions, keys, progress)
-            model.forget()
+        model.forget()
     return made
 
 
@@ -58,17 +71,20 @@ def policy_for(
     backends: BackendName | Sequence[BackendName] = (),
     insecure_srs: bool = False,
     freshness: Freshness = "requested",
+    made: Mapping[str, Pin] | None = None,
+    progress: Progress = silent,
 ) -> Policy:
     """A policy for `model` that demands of each unit the first of `backends` that can prove it.
 
     Without `backends`, it demands the backend whose keys are in `keys`, and sumcheck elsewhere.
     ezkl proves units whose keys are in `keys`; sumcheck proves every unit, under the commitment to
-    its weights that is in `keys`, or under the weights themselves where there is none. Every digest
-    is recomputed from the bytes that are there, and every commitment from the weights; weights and
-    tokenizer are checked, and the bounds of the specification are proven from the weights again.
-    Raises `InputError` if `keys` holds no key of this model, or not those that `backends` ask for,
-    `DigestMismatch` for a commitment to other weights, and `UntrustedMaterial` for a bound that
-    the weights do not prove.
+    its weights that is in `keys`, or under the weights themselves where there is none. All keys are
+    made again from the model, those of ezkl over the SRS that is in `keys`, and compared byte for
+    byte; weights and tokenizer are checked, and the bounds of the specification are proven from the
+    weights again. `made` is what `setup` returned to this process: keys that still have those
+    digests are not made once more. Raises `InputError` if `keys` holds no key of this model, or not
+    those that `backends` ask for, or lacks what it takes to make them again; `DigestMismatch` for
+    keys of other weights; and `UntrustedMaterial` for a bound that the weights do not prove.
     """
     model, keys = ExactModel.open(model), None if keys is None else as_path(keys, "keys")
     backends = [backends] if isinstance(backends, str) else backends
@@ -78,8 +94,7 @@ def policy_for(
     pins: dict[str, dict[str, Digest]] = {}
     for unit in model.specification.units():
         units[unit] = _backend_for(model.specification, unit, keys, backends)
-        # A folder of keys may come from the prover: the root of other weights would pin those.
-        pin = get_backend(units[unit]).pin(model, unit, keys, recompute=True)
+        pin = _trusted_pin(units[unit], model, unit, keys, (made or {}).get(unit), progress)
         model.forget()
         if pin.digests:
             pins[unit] = dict(pin.digests)
@@ -104,6 +119,22 @@ def policy_for(
     )
 
 
+def _trusted_pin(
+    name: BackendName,
+    model: ExactModel,
+    unit: str,
+    keys: Path | None,
+    made: Pin | None,
+    progress: Progress,
+) -> Pin:
+    """What a policy pins of keys that are the model's beyond doubt."""
+    backend = get_backend(name)
+    # A folder of keys may come from the prover: to pin keys of other weights is to believe those.
+    if made is not None and backend.pin(model, unit, keys).digests == made.digests:
+        return made
+    return backend.pin(model, unit, keys, recompute=True, progress=progress)
+
+
 def _backend_for(
     specification: Specification,
     unit: str,
@@ -120,11 +151,16 @@ def _backend_for(
 def audit(
     model: ExactModel | AnyPath, keys: AnyPath, units: Sequence[str], *, progress: Progress = silent
 ) -> dict[str, str]:
-    """Rebuild the constraints of each unit's circuit from its keys; one line of findings each.
+    """Make the keys of each unit again and rebuild the constraints of its circuit from them.
 
-    Raises `UntrustedMaterial` if a circuit does not enforce the equations of its unit.
+    One line of findings each. Raises `DigestMismatch` for keys of anything but the model,
+    `UntrustedMaterial` if a circuit does not enforce the equations of its unit.
     """
+    model, keys = ExactModel.open(model), as_path(keys, "keys")
+    return {unit: _ezkl().audit(model, unit, keys, progress) for unit in units}
+
+
+def _ezkl() -> EzklBackend:
     from zkllm.backends.ezkl.backend import EzklBackend
 
-    model, keys = ExactModel.open(model), as_path(keys, "keys")
-    return {unit: EzklBackend().audit(model, unit, keys, progress) for unit in units}
+    return EzklBackend()

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from zkllm import bundle as container
-from zkllm.backends.ezkl.backend import VERIFYING
+from zkllm.backends.ezkl.keys import VERIFYING
 from zkllm.bundle import VERSION, BackendName
 from zkllm.demonstrating import NEW_TOKENS, PROMPT, TOKENS
 from zkllm.exact.model import ExactModel

@@ -43,9 +43,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """What a policy pins of one unit's keys: digests by file name, e.g. `vk.key`."""
+    """What a policy pins of one unit's keys."""
 
     digests: dict[str, Digest]
+    """By file name, e.g. `vk.key`."""
+    audit: str = ""
+    """One line of what an audit found, if there was one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +119,20 @@ class Backend(Protocol):
         ...
 
     def pin(
-        self, model: ExactModel, unit: str, keys: Path | None, *, recompute: bool = False
+        self,
+        model: ExactModel,
+        unit: str,
+        keys: Path | None,
+        *,
+        recompute: bool = False,
+        progress: Progress = silent,
     ) -> Pin:
         """The digests that a policy pins of keys that are there, recomputed from their bytes.
 
-        With `recompute`, keys that follow from the model alone are made again and compared:
-        whoever made those that are there may have made them of another model. Raises `InputError`
-        if the keys of `unit` are not in `keys`, `DigestMismatch` if they are not the model's.
+        With `recompute`, the keys themselves are made again and compared: whoever made those that
+        are there may have made them of another model. Raises `InputError` if the keys of `unit`,
+        or what is needed to make them again, are not in `keys`, or if they are said to be for
+        something else; `DigestMismatch` if they are not what `model` gives.
         """
         ...
 

@@ -55,7 +55,13 @@ class ReplayBackend:
         return Pin({})
 
     def pin(
-        self, model: ExactModel, unit: str, keys: Path | None, *, recompute: bool = False
+        self,
+        model: ExactModel,
+        unit: str,
+        keys: Path | None,
+        *,
+        recompute: bool = False,
+        progress: Progress = silent,
     ) -> Pin:
         return Pin({})
 

@@ -66,10 +66,11 @@ def init(
     require_fresh: bool,
     force: bool,
 ) -> None:
-    """A policy for MODEL and, if given, its keys; every digest is recomputed from the files.
+    """A policy for MODEL and, if given, its keys, which are made again before they are pinned.
 
-    sumcheck is demanded under the commitments that are in the folder of keys; where there is
-    none, the verifier needs the weights of MODEL.
+    For keys of ezkl that takes the SRS, in DIR/srs, and some seconds a unit. sumcheck is demanded
+    under the commitments that are in DIR; where there is none, the verifier needs the weights of
+    MODEL.
 
     \b
       zkllm policy init model -o policy.toml
@@ -80,13 +81,15 @@ def init(
 
     if require_fresh and freshness not in (None, "required"):
         raise click.UsageError(f"--require-fresh contradicts --freshness {freshness}")
-    policy = policy_for(
-        model,
-        keys,
-        backends=backends,
-        insecure_srs=allow_insecure_srs,
-        freshness="required" if require_fresh else freshness or "requested",
-    )
+    with output.spinner("writing a policy") as progress:
+        policy = policy_for(
+            model,
+            keys,
+            backends=backends,
+            insecure_srs=allow_insecure_srs,
+            freshness="required" if require_fresh else freshness or "requested",
+            progress=progress,
+        )
     demands = _demands(policy)
     if file is None:
         output.out.print(policy.to_toml(), end="", markup=False)

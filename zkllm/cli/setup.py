@@ -32,12 +32,14 @@ def command(
 ) -> None:
     """Make what a policy pins of each unit of MODEL, and print its digests.
 
-    ezkl: the keys of a circuit for runs of T positions; keys that are there stay. Without the
-    parameters of a public ceremony (zkllm srs import) an insecure development SRS is made:
-    whoever has it can forge proofs.
+    ezkl: the keys of a circuit for runs of T positions. Without the parameters of a public
+    ceremony (zkllm srs import) an insecure development SRS is made: whoever has it can forge
+    proofs.
 
     sumcheck: a commitment to the unit's weights, for runs of any length; it rests on a hash
     function alone. A verifier who pins it needs no weights. It hides nothing.
+
+    Keys that are there are made again, and refused if they are not of MODEL.
 
     \b
       zkllm setup model --keys commitments
@@ -57,9 +59,10 @@ def command(
             keys,
             tokens=tokens or 8,
             units=units,
+            audit=audit,
             progress=progress,
         )
-        reports = keyring.audit(model, keys, list(pins), progress=progress) if audit else {}
+    reports = {unit: pin.audit for unit, pin in pins.items() if audit}
     if as_json:
         output.emit_json(
             {

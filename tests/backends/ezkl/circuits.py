@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from zkllm.backends.base import Claim, Pin
 from zkllm.backends.ezkl import circuit as circuits
 from zkllm.backends.ezkl import lowering, recipe
+from zkllm.backends.ezkl.backend import EzklBackend
 from zkllm.backends.ezkl.equations import Circuit, Expression, Integers, Lookup, Values, integers
 from zkllm.backends.ezkl.process import call
 from zkllm.backends.ezkl.proofs import input_json
@@ -158,6 +160,29 @@ class Compiled:
         self.outputs(inputs)
         compiled = self.folder / "model.compiled"
         return bool(run("mock", witness=self.folder / "witness.json", compiled=compiled))
+
+
+FOLDER = "attention.0"
+"""Where the keys of `UNIT` are."""
+
+
+@dataclass(frozen=True)
+class Proved:
+    """A model, keys for it, and a proof of one of its runs."""
+
+    model: ExactModel
+    keys: Path
+    pin: Pin
+    claim: Claim
+    evidence: bytes
+
+
+def prove(model: ExactModel, keys: Path) -> Proved:
+    """Make keys and prove a run."""
+    pin = EzklBackend().setup(model, UNIT, TOKENS, keys)
+    public = boundaries(model)
+    claim = Claim(UNIT, public["x"], public["output"], sha256(b"statement"))
+    return Proved(model, keys, pin, claim, EzklBackend().prove(model, claim, keys))
 
 
 def run(operation: str, **arguments: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from tests.backends.ezkl.circuits import (
+    FOLDER,
     TOKENS,
     UNIT,
     Compiled,
     Override,
+    Proved,
     boundaries,
     bump,
     forge,
@@ -27,9 +29,11 @@ from tests.backends.ezkl.circuits import (
 )
 from zkllm.backends.base import Claim, Pin
 from zkllm.backends.ezkl import backend as backends
-from zkllm.backends.ezkl import lowering, proofs, recipe, srs
-from zkllm.backends.ezkl.backend import VERIFYING, EzklBackend
+from zkllm.backends.ezkl import lowering, proofs, recipe, srs, witness
+from zkllm.backends.ezkl.audit import audit
+from zkllm.backends.ezkl.backend import EzklBackend, relation
 from zkllm.backends.ezkl.equations import Circuit, Expression
+from zkllm.backends.ezkl.keys import VERIFYING
 from zkllm.digests import Digest, canonical_json, sha256
 from zkllm.errors import (
     BackendError,
@@ -47,7 +51,6 @@ from zkllm.errors import (
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
 
-FOLDER = "attention.0"
 STATEMENT = sha256(b"statement")
 BACKEND = EzklBackend()
 RECIPE = recipe.load("attention")
@@ -273,23 +276,6 @@ def test_no_proof_in_what_ezkl_wrote(data: bytes) -> None:
 # Real keys and proofs
 
 
-@dataclass(frozen=True)
-class Proved:
-    model: ExactModel
-    keys: Path
-    pin: Pin
-    claim: Claim
-    evidence: bytes
-
-
-@pytest.fixture(scope="module")
-def proved(model: ExactModel, tmp_path_factory: pytest.TempPathFactory) -> Proved:
-    keys = tmp_path_factory.mktemp("keys")
-    pin = BACKEND.setup(model, UNIT, TOKENS, keys)
-    claim = claim_of(model)
-    return Proved(model, keys, pin, claim, BACKEND.prove(model, claim, keys))
-
-
 def verify(proved: Proved, keys: Path | None = None, **changes: Any) -> Any:
     """Verify with the specification alone, and with `changes` to what was proved."""
     case = replace(proved, **changes)
@@ -319,37 +305,17 @@ def test_a_public_srs_is_no_assumption(proved: Proved, monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-def test_keys_that_are_there_are_kept(proved: Proved) -> None:
-    lines: list[str] = []
-    assert BACKEND.setup(proved.model, UNIT, TOKENS, proved.keys, lines.append) == proved.pin
-    assert lines == [f"{UNIT}: its keys are there"]
-    assert BACKEND.pin(proved.model, UNIT, proved.keys) == proved.pin
-    assert sorted(path.name for path in proved.keys.iterdir()) == [FOLDER, "srs"]
-
-
-@pytest.mark.slow
-def test_the_audit_finds_every_equation_and_no_free_operand(proved: Proved) -> None:
-    assert "no free operand" in BACKEND.audit(proved.model, UNIT, proved.keys)
-
-
-@pytest.mark.slow
 def test_the_audit_sees_other_weights(proved: Proved) -> None:
-    """Keys of one model are not those of a model that differs in one integer."""
+    """A key of one model is not that of a model that differs in one integer."""
     spec = proved.model.specification
     tensors = {name: proved.model.tensor(name).copy() for name in spec.tensors}
     tensors["attention[0].key.weight"][2, 2] += 1
-    other = ExactModel.in_memory(spec, tensors)
-    with pytest.raises(UntrustedMaterial, match="the keys do not enforce its equations"):
-        BACKEND.audit(other, UNIT, proved.keys)
-
-
-@pytest.mark.slow
-def test_the_audit_sees_another_verifying_key(proved: Proved, tmp_path: Path) -> None:
-    shutil.copytree(proved.keys / FOLDER, tmp_path / FOLDER)
-    with (tmp_path / FOLDER / "vk.key").open("ab") as file:
-        file.write(b"\0")
-    with pytest.raises(UntrustedMaterial, match="contains another verifying key"):
-        BACKEND.audit(proved.model, UNIT, tmp_path)
+    folder = proved.keys / FOLDER
+    other = relation(unit_circuit(ExactModel.in_memory(spec, tensors)))
+    problems = audit(folder / "pk.key", folder / "settings.json", other).problems
+    assert any("not what the relation demands" in line for line in problems)
+    own = relation(unit_circuit(proved.model))
+    assert audit(folder / "pk.key", folder / "settings.json", own).ok
 
 
 @pytest.mark.slow
@@ -400,14 +366,14 @@ def test_what_is_verified_is_what_was_hashed(
 ) -> None:
     """Files that change after they were read change nothing."""
     shutil.copytree(proved.keys / FOLDER, tmp_path / FOLDER)
-    check = backends._check_settings
+    check = backends.check_settings
 
     def swap(*arguments: Any) -> None:
         check(*arguments)
         for name in VERIFYING:
             (tmp_path / FOLDER / name).write_bytes(b"")
 
-    monkeypatch.setattr(backends, "_check_settings", swap)
+    monkeypatch.setattr(backends, "check_settings", swap)
     assert verify(proved, tmp_path).words == "proved (ezkl)"
 
 
@@ -430,14 +396,14 @@ def test_proving_under_a_replaced_srs(proved: Proved, tmp_path: Path) -> None:
 def test_setup_refuses_a_circuit_that_an_honest_run_does_not_satisfy(
     model: ExactModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = backends._honest
+    honest = witness.honest
 
     def dishonest(*arguments: Any) -> list[int]:
         values = honest(*arguments)
         values[-1] = RECIPE.window.high + 1
         return values
 
-    monkeypatch.setattr(backends, "_honest", dishonest)
+    monkeypatch.setattr(witness, "honest", dishonest)
     monkeypatch.setattr(srs, "development_srs", lambda *_: tmp_path / "none")
     with pytest.raises(BackendError, match="the circuit refuses the witness of an honest run"):
         BACKEND.setup(model, UNIT, TOKENS, tmp_path)
@@ -534,16 +500,16 @@ def _forged(
     claim = replace(claim, outputs=output)
     public["output"] = output
     values = forge(circuit, public, table_lookup(RECIPE), overrides)
-    data, witness, proof = (folder / n for n in ("input.json", "witness.json", "proof.json"))
+    data, inputs, proof = (folder / n for n in ("input.json", "witness.json", "proof.json"))
     data.write_text(proofs.input_json(circuit.flat_inputs(values)))
-    run("witness", data=data, compiled=compiled, output=witness)
+    run("witness", data=data, compiled=compiled, output=inputs)
     source = srs.find_matching(
         proved.keys / "srs", RECIPE.window.logrows, (keys / "kzg1.srs").read_bytes()
     )
     try:
         run(
             "prove",
-            witness=witness,
+            witness=inputs,
             compiled=compiled,
             pk=keys / "pk.key",
             proof=proof,

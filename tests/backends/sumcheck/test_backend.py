@@ -245,6 +245,17 @@ def test_a_recomputed_pin_is_that_of_the_model(other_model: ExactModel, made: Pa
         BACKEND.pin(other_model, "mlp[0]", made, recompute=True)
 
 
+def test_a_commitment_to_something_else_is_refused_before_anything_is_proved(
+    tiny_model: ExactModel, other_model: ExactModel, keys: Path
+) -> None:
+    with pytest.raises(InputError, match=f"model: the commitment is to {tiny_model.digest[:20]}"):
+        BACKEND.pin(other_model, "mlp[0]", keys)
+    path_of(keys, "mlp[1]").parent.mkdir(exist_ok=True)
+    shutil.copy(path_of(keys, "mlp[0]"), path_of(keys, "mlp[1]"))
+    with pytest.raises(InputError, match=r"unit: the commitment is to mlp\[0\], expected mlp\[1\]"):
+        BACKEND.pin(tiny_model, "mlp[1]", keys)
+
+
 def test_other_weights_than_the_committed_are_not_proved(
     other_model: ExactModel, run: dict[str, Claim], made: Path
 ) -> None:

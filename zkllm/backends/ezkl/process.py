@@ -82,6 +82,25 @@ def call(
     return Result(answer["value"], max(peak, answer["peak"]), time.monotonic() - start)
 
 
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """Several operations under the same limits, which are those of `call`."""
+
+    seconds: float
+    memory: int
+    progress: Progress = silent
+
+    def run(self, operation: str, **arguments: Any) -> Any:
+        """The value of one operation; raises `BackendError` as `call` does."""
+        return call(
+            operation,
+            arguments,
+            seconds=self.seconds,
+            memory=self.memory,
+            progress=self.progress,
+        ).value
+
+
 def _run(
     operation: str,
     arguments: Mapping[str, Any],

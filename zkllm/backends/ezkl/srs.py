@@ -137,17 +137,40 @@ def development_srs(folder: Path, logrows: int, progress: Progress = silent) -> 
 def find_matching(folder: Path, logrows: int, reduced: bytes) -> Path:
     """The SRS in `folder` whose reduced form is `reduced`: the one that made the keys.
 
-    Raises `InputError` if there is none.
+    Where that is the form of the ceremony, only a file of the ceremony will do. Raises
+    `InputError` if there is none.
     """
-    candidates = [folder / f"development-kzg{logrows}.srs"]
-    candidates += [folder / f"kzg{k}.srs" for k in range(logrows, _MAX_LOGROWS + 1)]
-    for path in candidates:
-        if path.is_file() and reduce(path) == reduced:
-            return path
-    raise InputError(
-        f"{folder}: expected the SRS with which the keys were made, found none",
-        hint="make the keys again with: zkllm setup",
-    )
+    if is_public(sha256(reduced)):
+        found = find_public(folder, logrows)
+        hint = "import the public one, of k = {} or more, with: zkllm srs import FILE --keys DIR"
+    else:
+        path = folder / f"development-kzg{logrows}.srs"
+        found = path if path.is_file() and reduce(path) == reduced else None
+        hint = "get development-kzg{}.srs from whoever made them, or make keys with: zkllm setup"
+    if found is None:
+        raise InputError(
+            f"{folder}: expected the SRS with which the keys were made, found none",
+            hint=hint.format(logrows),
+        )
+    return found
+
+
+def copy_checked(source: Path, target: Path) -> bytes:
+    """Copy the SRS in the file `source` to `target`; the reduced form of the copy.
+
+    Raises `UntrustedMaterial` if that is the form of the ceremony and the file is not one of it:
+    such an SRS would pass for a public one, and under it the circuit of the model may have the key
+    that another circuit has under the public one.
+    """
+    reduce(source)  # whose errors name the file
+    shutil.copyfile(source, target)
+    reduced = reduce(target)
+    if is_public(sha256(reduced)) and not is_public(sha256_file(target)):
+        raise UntrustedMaterial(
+            f"{source}: has the reduced form of the public SRS, but is not of the ceremony",
+            hint="delete it; files of the ceremony are taken in with: zkllm srs import",
+        )
+    return reduced
 
 
 def reduce(file: Path) -> bytes:

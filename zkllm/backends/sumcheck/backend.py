@@ -35,7 +35,7 @@ from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Attention, Mlp, Specification
 from zkllm.extras import require_packages
 from zkllm.files import read_limited, unit_file_name, write_atomically
-from zkllm.records import from_json, to_json
+from zkllm.records import from_json, to_json, word
 from zkllm.tensors import IntArray, tensor_digest
 
 WORDS = "proved (sumcheck, not zero-knowledge, unaudited)"
@@ -69,6 +69,18 @@ class Commitment:
         if not re.fullmatch(f"[0-9a-f]{{{2 * HASH}}}", found.root):
             raise InvalidBundle(f"{what}: expected a root of {HASH} bytes, got {found.root!r:.80}")
         return found
+
+    def require(self, path: Path, model: ExactModel, unit: str) -> None:
+        """Raises `InputError` if it says that it is to anything else: proving would be in vain."""
+        for name, found, expected in (
+            ("model", self.model, model.digest),
+            ("unit", self.unit, unit),
+        ):
+            if found != expected:
+                raise InputError(
+                    f"{path}: {name}: the commitment is to {word(found)}, expected {expected}",
+                    hint="make one that fits, in another folder, with: zkllm setup",
+                )
 
     def model_of(self, specification: Specification) -> ExactModel:
         """The model as far as the commitment gives it; raises `DigestMismatch` for other tables."""
@@ -131,17 +143,26 @@ class SumcheckBackend:
         return Pin({COMMITMENT: sha256(made)})
 
     def pin(
-        self, model: ExactModel, unit: str, keys: Path | None, *, recompute: bool = False
+        self,
+        model: ExactModel,
+        unit: str,
+        keys: Path | None,
+        *,
+        recompute: bool = False,
+        progress: Progress = silent,
     ) -> Pin:
         """No digest where `keys` has no commitment to the unit: its weights are then held."""
         path = _path(unit, keys)
         if path is None:
             return Pin({})
         data = read_limited(path, _MAX_COMMITMENT)
-        if recompute and data != _commit(model, unit, silent).to_bytes():
+        if not recompute:
+            Commitment.from_bytes(data, str(path)).require(path, model, unit)
+        elif data != _commit(model, unit, progress).to_bytes():
             raise DigestMismatch(
                 f"{path}: not the commitment to this model's {unit}",
-                hint="make it again with: zkllm setup MODEL --backend sumcheck --keys DIR",
+                hint="make it in an empty folder with: "
+                "zkllm setup MODEL --backend sumcheck --keys DIR",
             )
         commitment = Commitment.from_bytes(data, str(path))
         for name, expected in (("model", model.digest), ("unit", unit)):
