@@ -210,6 +210,7 @@ KINDS: dict[str, Callable[[], Tokenizer]] = {
         lambda end: processors.RobertaProcessing((END, end), (END, end))
     ),
     "byte level, NFC": lambda: changed(byte_level(), normalizer={"type": "NFC"}),
+    "byte level, lower case": lambda: changed(byte_level(), normalizer={"type": "Lowercase"}),
     "byte level, digits and regex": split_digits,
     "byte level, truncation and padding": limited,
     "added tokens": added_tokens,

@@ -86,8 +86,6 @@ def check_settings(folder: Path, tokenizer: Tokenizer) -> None:
     ids, would be run; `InputError` for a file that is no JSON object.
     """
     settings = _read(folder / "tokenizer_config.json")
-    if settings is None:
-        return
     parts = tokenizer.parts()
     if settings.get("split_special_tokens"):
         raise _other("split_special_tokens", False, settings["split_special_tokens"])
@@ -137,9 +135,9 @@ def _check_tokens(folder: Path, settings: Json, added: Mapping[str, Json]) -> No
     decoder = settings.get("added_tokens_decoder")
     if not isinstance(decoder, dict):
         # the older files count only where the newer key is missing
-        for key, value in _tokens(_read(folder / "special_tokens_map.json") or {}):
+        for key, value in _tokens(_read(folder / "special_tokens_map.json")):
             _known("special_tokens_map.json", key, value, added)
-        for token in _read(folder / "added_tokens.json") or {}:
+        for token in _read(folder / "added_tokens.json"):
             _known("added_tokens.json", "token", token, added)
         return
     for key, fields in decoder.items():
@@ -201,9 +199,10 @@ def _steps(part: Any) -> Iterator[Json]:
         yield from _steps(step)
 
 
-def _read(path: Path) -> Json | None:
+def _read(path: Path) -> Json:
+    """The object in the file, or an empty one if there is no file."""
     if not path.is_file():
-        return None
+        return {}
     try:
         value = json.loads(read_limited(path, _MAX_SETTINGS))
     except (ValueError, RecursionError) as err:
