@@ -265,6 +265,8 @@ def report(result: Report, path: Path | None = None) -> None:
     rows = [("bundle", str(result.bundle)), ("model", str(statement.model))]
     if statement.kind == "text":
         rows.append(("prompt", quoted(result.prompt)))
+        if result.read != result.prompt:
+            rows.append(("read as", quoted(result.read)))
         rows.append(("completion", quoted(result.completion)))
         asked, got = statement.max_new_tokens, len(statement.generated_ids)
         rows.append(("tokens", f"{got} of at most {asked}, ended by {statement.stop_reason}"))

@@ -36,10 +36,10 @@ def run(
 ) -> Bundle:
     """Generate up to `max_new_tokens` tokens greedily and return the trace of the run.
 
-    `note` is told on which device the model runs. `pad_to` fills the run up to the fixed length
-    of a circuit; padding stands after all tokens and, attention being causal, changes nothing
-    before it. Raises `InputError` for a prompt that the tokenizer cannot spell or that does not
-    fit the context.
+    `note` is told on which device the model runs, and how the tokenizer reads a prompt otherwise
+    than it stands. `pad_to` fills the run up to the fixed length of a circuit; padding stands after
+    all tokens and, attention being causal, changes nothing before it. Raises `InputError` for a
+    prompt that the tokenizer cannot spell or that does not fit the context.
     """
     model = ExactModel.open(model)
     specification = model.specification
@@ -55,6 +55,9 @@ def run(
             f"at most {context} positions expected, got {needed}"
         )
     _check_padding(pad_to, needed, context)
+    read = tokenizer.decode(prompt_ids)
+    if read != prompt:
+        note(f"the tokenizer reads the prompt as {read!r:.200}")
     executor = Executor(model, device, note=note)
     generated = tuple(executor.decode(prompt_ids, max_new_tokens, specification.stop_ids))
     completion = tokenizer.completion(prompt_ids, generated)

@@ -66,6 +66,9 @@ class Report:
     statement: Statement
     """May be believed, under `assumptions`."""
     prompt: str
+    """As it was given; `read` says what the model saw of it."""
+    read: str
+    """The text of the prompt's ids: what the tokenizer folds, drops or does not know is lost."""
     completion: str
     units: dict[str, Checked]
     """How each unit was checked, in the order of the computation."""
@@ -114,6 +117,7 @@ class Report:
             "completion": self.completion,
             "fresh": self.fresh,
             "prompt": self.prompt,
+            "read": self.read,
             "size_bytes": self.size,
             "soundness_bits": self.soundness_bits,
             "statement": self.statement.to_json(),
@@ -161,8 +165,9 @@ def verify(
     regular files are read. 4. The model is the policy's. 5. The policy's own demands hold: every
     unit is covered exactly once by the backend it names; nonce and request. 6. Every tensor has
     its length and its range. 7. Boundaries meet. 8. Each unit's evidence. 9. Prompt ids are the
-    tokenizer's, generated ids the arg-max of the proved logits. 10. The text is their decoding.
-    11. The nonce, where one is given, is bound by the evidence of a unit.
+    tokenizer's, generated ids the arg-max of the proved logits. 10. The completion is what they
+    add to the text of the prompt's. 11. The nonce, where one is given, is bound by the evidence of
+    a unit.
     """
     # (4) first of all: the caps of (1) come from the specification, which must be the right one.
     material = Material.gather(policy, model, keys)
@@ -193,7 +198,7 @@ def verify_with(
         _check_policy(parsed, policy, request, specification)
     with meaning("this is no answer to what was asked"):
         _check_request(parsed, request)
-    check_run(parsed, model, material.tokenizer)
+    read = check_run(parsed, model, material.tokenizer)
     found: dict[str, Checked] = {}
     shared: dict[str, tuple[Claim, Evidence, Pin, Path | None]] = {}
     for claim in claims(parsed, specification):
@@ -214,6 +219,7 @@ def verify_with(
     report = Report(
         statement=parsed.statement,
         prompt=parsed.prompt,
+        read=read,
         completion=parsed.completion,
         units=checked,
         assumptions=tuple(assumptions),
@@ -250,18 +256,20 @@ def claims(bundle: Bundle, specification: Specification) -> Iterator[Claim]:
         current = output
 
 
-def check_run(bundle: Bundle, model: ExactModel, tokenizer: Tokenizer | None) -> None:
+def check_run(bundle: Bundle, model: ExactModel, tokenizer: Tokenizer | None) -> str:
     """(6), (9) and (10) as far as they need no evidence: ranges, and text against ids.
 
-    `tokenizer` is None for a fragment. Raises `StatementMismatch`; a prover should know before it
-    spends anything.
+    `tokenizer` is None for a fragment. Returns the prompt as the tokenizer reads it, empty for a
+    fragment. Raises `StatementMismatch`; a prover should know before it spends anything.
     """
     with meaning("these numbers cannot be of a run of this model"):
         _check_ranges(bundle, model.specification)
-    if tokenizer is not None:
-        with meaning("the text is not what the ids say"):
-            _check_prompt(bundle, tokenizer)
-            _check_completion(bundle, tokenizer)
+    if tokenizer is None:
+        return ""
+    with meaning("the text is not what the ids say"):
+        _check_prompt(bundle, tokenizer)
+        _check_completion(bundle, tokenizer)
+    return tokenizer.decode(bundle.statement.prompt_ids)
 
 
 def _check_ranges(bundle: Bundle, specification: Specification) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,9 @@ def test_what_is_run_is_what_is_verified(
     demands = ["--policy", tmp_path / "policy", "--model", tmp_path / "model", "--prompt", prompt]
     done = zkllm("verify", tmp_path / "bundle", *demands)
     assert done.code == 0, done.err
+    read = raw.decode(before, skip_special_tokens=False)
+    said = re.search("read as +" + re.escape(repr(read)), done.out)
+    assert (said is not None) == (read != prompt)
 
     # the completion as it reads alone: another text, unless the decoder joins tokens as they are
     model = ExactModel.from_folder(tmp_path / "model")
@@ -78,7 +82,7 @@ def test_what_is_run_is_what_is_verified(
     done = zkllm("verify", tmp_path / "forged", *demands)
     assert done.code == (0 if alone == result["completion"] else 3)
     if done.code:
-        assert "completion: the ids decode to" in done.err
+        assert "completion: the ids decode to" in done.out
 
 
 def bos_without_a_row() -> Tokenizer:
@@ -151,6 +155,17 @@ def test_what_cannot_be_run_is_refused_at_export(
     assert done.err.startswith("error: tokenizer.json: ")
     assert len([line for line in done.err.splitlines() if not line.startswith("hint:")]) == 1
     assert capfd.readouterr().err == ""
+    assert not (tmp_path / "model").exists()
+
+
+def test_settings_beside_the_tokenizer_are_held_against_it(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    folder = checkpoint_with(byte_level(), make_checkpoint)
+    (folder / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
+    done = zkllm("export", folder, "-o", tmp_path / "model")
+    assert done.code == 4
+    assert "add_prefix_space must be false as in tokenizer.json, got true" in done.err
     assert not (tmp_path / "model").exists()
 
 
