@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from typing import Any, Literal, TypeVar
@@ -40,6 +41,12 @@ def to_json(value: Any) -> Any:
     return value
 
 
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """The types of the fields of a record."""
+    return typing.get_type_hints(kind)
+
+
 def from_json(kind: Any, value: Any, what: str) -> Any:
     """Build `kind` (dataclass, tuple, dict, union, literal, str or int) from parsed JSON.
 
@@ -73,7 +80,7 @@ def from_json(kind: Any, value: Any, what: str) -> Any:
     if origin is dict:
         item = typing.get_args(kind)[1]
         return {key: from_json(item, v, f"{what}.{word(key)}") for key, v in value.items()}
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     if set(value) != set(hints):
         odd = min(set(value) ^ set(hints))
         state = "unknown" if odd in value else "missing"

@@ -43,8 +43,9 @@ class ReplayBackend:
     ) -> Estimate:
         work = multiply_adds(specification, unit, tokens)
         a = specification.architecture
-        weights = sum(t.type.size for t in specification.tensors.values())
-        largest = 8 * (max(a.heads * tokens * tokens, tokens * a.inner) * 4 + 2 * weights)
+        largest = 8 * (
+            max(a.heads * tokens * tokens, tokens * a.inner) * 4 + 2 * specification.size
+        )
         return Estimate(
             multiply_adds=work, memory_bytes=largest, verify_seconds=work / _MULTIPLY_ADDS_A_SECOND
         )

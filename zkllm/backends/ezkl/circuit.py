@@ -24,8 +24,11 @@ from zkllm.backends.ezkl.equations import (
 from zkllm.backends.ezkl.recipe import Recipe
 from zkllm.errors import UnsupportedModel
 from zkllm.exact import tables
-from zkllm.exact.specification import Attention, Linear, Norm, Specification
+from zkllm.exact.specification import Attention, Linear, Norm, Specification, multiply_adds
 from zkllm.tensors import IntArray
+
+MAX_PRODUCTS = 1 << 22
+"""No circuit has more: its proof would be too long, and its equations take memory to write."""
 
 Tensors = Callable[[str], IntArray]
 """The integers of a tensor of the model by its name."""
@@ -68,6 +71,12 @@ def attention(
             f"{unit}: expected a run of {' or '.join(map(str, recipe.tokens))} positions, "
             f"got {tokens}",
             hint="zkllm run --pad T fills a run up",
+        )
+    products = multiply_adds(specification, unit, tokens)
+    if products > MAX_PRODUCTS:
+        raise UnsupportedModel(
+            f"{unit}: expected at most {MAX_PRODUCTS} multiply-adds in a circuit, got {products}",
+            hint="fewer --tokens, or another backend",
         )
     architecture = specification.architecture
     width, heads = architecture.width, architecture.heads

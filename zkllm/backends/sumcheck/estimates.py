@@ -7,12 +7,16 @@ from collections.abc import Callable
 import numpy as np
 
 from zkllm.backends.base import Claim, Estimate
+from zkllm.backends.sumcheck.commitment import levels_of
 from zkllm.backends.sumcheck.field import ZERO, Ext
+from zkllm.backends.sumcheck.plan import total
 from zkllm.backends.sumcheck.protocol import Context, require_bits, run_protocol
 from zkllm.backends.sumcheck.shapes import Point, size
-from zkllm.backends.sumcheck.units import Circuit, make_circuit
+from zkllm.backends.sumcheck.units import Circuit, smallest_circuit
 from zkllm.backends.sumcheck.verifier import Verifier
+from zkllm.bundle import MAX_EVIDENCE
 from zkllm.digests import Digest
+from zkllm.errors import UnsupportedModel
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Attention, Embed, Head, Specification, multiply_adds
 from zkllm.tensors import IntArray
@@ -37,10 +41,14 @@ class Rehearsal(Verifier):
 
     def exchange_bytes(self, label: str, make: Callable[[], bytes], length: int) -> bytes:
         self.bytes += length
+        _require_length(self.bytes)
         return bytes(length)
 
     def require(self, label: str, holds: Callable[[], bool]) -> None:
         """Nothing holds here."""
+
+    def public(self, make: Callable[[], IntArray], point: Point) -> Ext:
+        return ZERO
 
     def weight(self, name: str, point: Point) -> Ext:
         return ZERO if self.weights_root is None else super().weight(name, point)
@@ -49,12 +57,26 @@ class Rehearsal(Verifier):
 def rehearse(circuit: Circuit, *, committed: bool = False) -> tuple[int, float]:
     """The exact length in bytes of a proof, and its bits of soundness.
 
-    Raises `UnsupportedModel` if these are too few.
+    Raises `UnsupportedModel` if these are too few, or the proof longer than any evidence may be.
     """
     root = bytes(32) if committed else None
+    for cells in (circuit.plan.size(), total(circuit.plan.weights) if committed else 0):
+        # Nothing of the size of such a vector is to be made for a proof that no bundle holds.
+        if cells:
+            _require_length(levels_of(cells)[0].opening_bytes)
     party = Rehearsal(circuit, root)
     run_protocol(party, None, None, circuit, Context((), root))
     return party.bytes, require_bits(party)
+
+
+def _require_length(length: int) -> None:
+    """Raises `UnsupportedModel` for a proof of more bytes than evidence may have."""
+    limit = MAX_EVIDENCE["sumcheck"]
+    if length > limit:
+        raise UnsupportedModel(
+            f"sumcheck: expected a proof of at most {limit} bytes, this one would have more",
+            hint="fewer --tokens, or weights that are held",
+        )
 
 
 def circuit_of(specification: Specification, unit: str, tokens: int, generated: int = 1) -> Circuit:
@@ -66,8 +88,8 @@ def circuit_of(specification: Specification, unit: str, tokens: int, generated: 
     found = specification.units()[unit]
     width = specification.architecture.width
     tables: dict[str, IntArray] = {}
-    inputs: IntArray = np.zeros((tokens, width), dtype=np.int64)
-    outputs = inputs
+    # One zero that is everywhere: shapes come from whoever wrote the specification.
+    inputs = outputs = np.broadcast_to(np.int64(0), (tokens, width))
     if isinstance(found, Embed):
         inputs = np.zeros(tokens, dtype=np.int64)
     elif isinstance(found, Head):
@@ -80,7 +102,7 @@ def circuit_of(specification: Specification, unit: str, tokens: int, generated: 
     else:
         tables[found.gelu] = np.zeros(specification.tensors[found.gelu].shape, dtype=np.int64)
     model = ExactModel.in_memory(specification, tables)
-    return make_circuit(model, Claim(unit, inputs, outputs, Digest("")))
+    return smallest_circuit(model, Claim(unit, inputs, outputs, Digest("")))
 
 
 def estimate(

@@ -271,6 +271,10 @@ class Party(ABC):
         """A weight of the model in the shape in which the unit uses it."""
         return self.model.tensor(name).reshape(self.plan.weights[name])
 
+    def public(self, make: Callable[[], IntArray], point: Point) -> Ext:
+        """The extension at `point` of integers that both sides know."""
+        return shapes.value_at(make(), point)
+
     def weight(self, name: str, point: Point) -> Ext:
         """The extension of a weight at `point`: evaluated if held, else claimed and entered."""
 

@@ -1,0 +1,101 @@
+"""What somebody else's specification may cost: little, whatever sizes it names."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.exact.sizes import Sizes, fragment, text_model
+from zkllm.backends.ezkl import recipe
+from zkllm.digests import canonical_json
+
+LARGEST = Sizes((1 << 16) - (1 << 10), 1 << 10, (1 << 18) - 1, (1 << 20) - 1, (1 << 17) - 1, 1)
+"""Every size at its cap, or below it where it falls into more powers of two."""
+MEMORY = 1 << 30
+SECONDS = 60
+"""Ten times what an idle machine needs: it only ends what would never end."""
+
+
+def limited() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def zkllm_within_limits(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command line in a process that gets little memory; threads take address space too."""
+    return subprocess.run(
+        [sys.executable, "-m", "zkllm", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        preexec_fn=limited,
+        env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "HOME": "/nonexistent"},
+        check=False,
+    )
+
+
+def write(folder: Path, specification: dict[str, object]) -> Path:
+    folder.mkdir()
+    (folder / "spec.json").write_bytes(canonical_json(specification))
+    return folder
+
+
+def ezkl_table(specification: dict[str, object]) -> dict[str, object]:
+    """With the EXP table that ezkl's recipe looks up."""
+    chosen = recipe.load("attention")
+    window = chosen.window
+    specification["exp"] = {
+        "family": "ezkl",
+        "argument_bits": chosen.exp_scale,
+        "value_parameter": window.high,
+        "logrows": window.logrows,
+    }
+    stored = {"dtype": "int16", "shape": [window.size], "digest": chosen.exp_digest}
+    specification["tensors"] |= {"table.exp": stored}  # type: ignore[operator]
+    return specification
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("inspect",), 0),
+        (("plan", "--backend", "replay"), 5),
+        (("plan", "--backend", "sumcheck"), 5),
+        (("plan", "--backend", "sumcheck", "--tokens", "4096"), 4),
+        (
+            ("plan", "--backend", "sumcheck", "--unit", "attention[0]", "--tokens", "131071"),
+            4,
+        ),
+        (("plan", "--backend", "sumcheck", "--with-keys"), 4),
+        (("plan", "--backend", "ezkl"), 4),
+        (("setup", "--backend", "sumcheck", "--keys", "keys"), 4),
+        (("policy", "init", "--backend", "sumcheck"), 4),
+        (("run", "-p", "a"), 4),
+    ],
+    ids=str,
+)
+def test_a_lone_specification_of_the_largest_sizes(
+    arguments: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "model", ezkl_table(text_model(LARGEST)))
+    command = arguments[: 2 if arguments[0] == "policy" else 1]
+    options = [tmp_path / each if each == "keys" else each for each in arguments[len(command) :]]
+    done = zkllm_within_limits(*command, folder, *options)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "out of memory" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [Sizes(inner=(1 << 31) - 1), Sizes(context=1 << 24), Sizes(width=1 << 31, heads=1 << 31)],
+    ids=str,
+)
+def test_sizes_that_no_model_has_end_at_once(sizes: Sizes, tmp_path: Path) -> None:
+    folder = write(tmp_path / "model", fragment(sizes))
+    done = zkllm_within_limits("plan", folder, "--backend", "sumcheck")
+    assert done.returncode == 4, done.stderr
+    assert "architecture" in done.stderr
