@@ -18,7 +18,8 @@ class Conversation:
         self.transcript = Transcript()
         self.proof = proof
         self.read = 0
-        self.error = Fraction(0)
+        self.errors: dict[str, Fraction] = {}
+        """What the challenges of each label may mislead with, in all."""
 
     def receive(self, label: str, size: int) -> bytes:
         data = self.proof[self.read : self.read + size]
@@ -36,14 +37,17 @@ class Conversation:
     def end(self) -> None:
         require(self.read == len(self.proof), "evidence goes on after the last step")
 
+    def count(self, label: str, error: Fraction) -> None:
+        self.errors[label] = self.errors.get(label, Fraction(0)) + error
+
     def draw(self, label: str, error: int) -> Element:
         """One challenge, which misleads with a probability of error / |F| at most."""
-        self.error += Fraction(error, ORDER)
+        self.count(label, Fraction(error, ORDER))
         return self.transcript.challenges(label, 1)[0]
 
     def draw_point(self, label: str, dims: Dims) -> Point:
         variables = sum(map(log, dims))
-        self.error += Fraction(variables, ORDER)
+        self.count(label, Fraction(variables, ORDER))
         return deal(self.transcript.challenges(label, variables), dims)
 
     def sumcheck(

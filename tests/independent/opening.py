@@ -140,8 +140,9 @@ def open_columns(
 ) -> list[tuple[int, Element]]:
     """(ω^k, s_k) for the k of every opened column."""
     code = level.code
-    talk.error += Fraction(log(level.rows) * 2**level.log_n, ORDER)
-    talk.error += Fraction(code.inverse_rate + 1, 2 * code.inverse_rate) ** code.opened
+    talk.count(f"{name}: high", Fraction(log(level.rows) * 2**level.log_n, ORDER))
+    missed = Fraction(code.inverse_rate + 1, 2 * code.inverse_rate)
+    talk.count(f"{name}: columns", missed**code.opened)
     ks = talk.transcript.indices(f"{name}: columns", code.opened, level.log_n)
     data = talk.receive(f"{name}: columns", level.columns_bytes)
     cap, rest = hashes(data[: 32 * 2**level.cap]), data[32 * 2**level.cap :]

@@ -80,7 +80,7 @@ def verify(
         columns.close()
     weights.close()
     talk.end()
-    error = max(talk.error, Fraction(1, ORDER))
+    error = max(sum(talk.errors.values()), Fraction(1, ORDER))
     bits = log2(error.denominator) - log2(error.numerator)
     require(bits >= LEAST_BITS, "too little soundness")
     return Verdict(bits, bounds)
