@@ -262,6 +262,15 @@ def test_a_deep_file(depth: int) -> None:
         parse(data.encode(), 1000)
 
 
+def test_a_number_that_python_does_not_read() -> None:
+    """The library skips what it does not know."""
+    raw = characters()
+    raw.enable_truncation(max_length=3)
+    data = raw.to_str().replace('"truncation":{', '"truncation":{"more":1' + "0" * 5000 + ",")
+    with pytest.raises(InputError, match=r"^tokenizer.json: not JSON: Exceeds the limit"):
+        parse(data.encode(), 1000)
+
+
 def test_a_panic_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     """Rust would write its own report, with a backtrace, to file 2."""
     raw = changed(characters(), decoder={"type": "Strip", "content": "a", "start": 9, "stop": 9})

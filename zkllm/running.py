@@ -20,7 +20,7 @@ from zkllm.files import AnyPath, read_limited
 from zkllm.records import expect
 from zkllm.statement import Statement, text_digest
 from zkllm.tensors import IntArray
-from zkllm.tokenization import Tokenizer
+from zkllm.tokenization import Tokenizer, room
 
 _MAX_HIDDEN = 1 << 30
 
@@ -43,9 +43,14 @@ def run(
     """
     model = ExactModel.open(model)
     specification = model.specification
-    tokenizer = Tokenizer(model)
-    prompt_ids = tokenizer.encode(expect(str, prompt, "prompt"))
     context = specification.architecture.context
+    if len(expect(str, prompt, "prompt")) > room(context):
+        raise InputError(
+            f"prompt: at most {room(context)} characters expected for {context} positions, "
+            f"got {len(prompt)}"
+        )
+    tokenizer = Tokenizer(model)
+    prompt_ids = tokenizer.encode(prompt)
     if expect(int, max_new_tokens, "max_new_tokens") < 1:
         raise InputError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
     needed = len(prompt_ids) + max_new_tokens - 1

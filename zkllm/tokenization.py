@@ -151,13 +151,12 @@ def parse(data: bytes, vocabulary: int) -> Any:
     tokenizer.no_padding()
     _check_model(tokenizer.model)
     _check_ids(tokenizer, vocabulary)
-    content = json.loads(data)
+    _check_growth(tokenizer)
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as err:  # a number of more digits than Python reads
+        raise InputError(f"tokenizer.json: not JSON: {str(err)[:120]}") from err
     _check_added(tokenizer, content.get("added_tokens") or [])
-    for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
-        if _growth(content.get(part)) > _GROWTH:
-            raise InputError(
-                f"tokenizer.json: {part}: expected to make a text at most {_GROWTH} times as long"
-            )
     return tokenizer
 
 
@@ -182,25 +181,27 @@ def _check_ids(tokenizer: Any, vocabulary: int) -> None:
     Tokens that were added need no row, as long as no prompt has them: many a tokenizer was given
     a padding token, and the model never the row.
     """
-    ids = tokenizer.get_vocab(with_added_tokens=False)
-    if len(ids) > vocabulary:
+    size = tokenizer.get_vocab_size(with_added_tokens=False)
+    if size > vocabulary:
         raise InputError(
-            f"tokenizer.json: at most {vocabulary} tokens expected, got {len(ids)}",
+            f"tokenizer.json: at most {vocabulary} tokens expected, got {size}",
             hint="this tokenizer belongs to another model",
         )
+    ids = tokenizer.get_vocab(with_added_tokens=True)
     if max(ids.values(), default=0) >= vocabulary:
-        raise InputError(
-            f"tokenizer.json: ids below {vocabulary} expected, got {max(ids.values())}"
-        )
-    tokens: dict[int, str] = {}
-    for token, i in sorted(tokenizer.get_vocab(with_added_tokens=True).items()):
-        if i in tokens:
-            # which of them an id stands for would be chosen anew in every process
-            raise InputError(
-                f"tokenizer.json: one token for each id expected, "
-                f"got '{word(tokens[i])}' and '{word(token)}' for {i}"
-            )
-        tokens[i] = token
+        largest = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=0)
+        if largest >= vocabulary:
+            raise InputError(f"tokenizer.json: ids below {vocabulary} expected, got {largest}")
+    if len(set(ids.values())) < len(ids):
+        # which of two tokens an id stands for would be chosen anew in every process
+        owner: dict[int, str] = {}
+        for token, i in sorted(ids.items()):
+            if i in owner:
+                raise InputError(
+                    f"tokenizer.json: one token for each id expected, "
+                    f"got '{word(owner[i])}' and '{word(token)}' for {i}"
+                )
+            owner[i] = token
 
 
 def _check_added(tokenizer: Any, added: list[dict[str, Any]]) -> None:
@@ -219,10 +220,18 @@ def _check_added(tokenizer: Any, added: list[dict[str, Any]]) -> None:
             )
 
 
-def _growth(part: Any) -> int:
+def _check_growth(tokenizer: Any) -> None:
+    """Raises `InputError` for steps that would make a terabyte of one character."""
+    for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        part = getattr(tokenizer, name)
+        if part is not None and _growth(json.loads(part.__getstate__())) > _GROWTH:
+            raise InputError(
+                f"tokenizer.json: {name}: expected to make a text at most {_GROWTH} times as long"
+            )
+
+
+def _growth(part: dict[str, Any]) -> int:
     """How many times as long as before a text, or its ids, may be after the steps of `part`."""
-    if not isinstance(part, dict):
-        return 1
     for steps in ("normalizers", "pretokenizers", "decoders"):
         if isinstance(part.get(steps), list):
             return math.prod(map(_growth, part[steps]))

@@ -158,6 +158,17 @@ def test_what_cannot_be_run_is_refused_at_export(
     assert not (tmp_path / "model").exists()
 
 
+def test_a_prompt_that_no_context_holds(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = checkpoint_with(byte_level(), make_checkpoint)
+    assert zkllm("export", folder, "-o", tmp_path / "model").code == 0
+    monkeypatch.setattr("zkllm.tokenization.Tokenizer.encode", lambda *_: pytest.fail("encoded"))
+    done = zkllm("run", tmp_path / "model", "-p", "a" * 70_000, "-n", "1")
+    assert done.code == 4
+    assert "at most 69632 characters expected for 32 positions, got 70000" in done.err
+
+
 def test_settings_beside_the_tokenizer_are_held_against_it(
     make_checkpoint: MakeCheckpoint, tmp_path: Path
 ) -> None:
