@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 
 from tests.commands import zkllm
+from tests.fitting import naming, tensors_of
 from tests.test_verifying import NEW, PROMPT, change, header_of, refuse, with_header
 from tests.traces import fragment_trace, trace
 from zkllm import bundle as container
 from zkllm import output, reports, tokenization, verifying
-from zkllm.backends.base import Checked, Claim
+from zkllm.backends.base import Checked, Claim, Pin
 from zkllm.backends.replay import ReplayBackend
 from zkllm.bundle import Bundle, Evidence
 from zkllm.digests import parse_canonical_json, repeated
@@ -44,7 +45,7 @@ from zkllm.inspecting import inspect
 from zkllm.keys import policy_for
 from zkllm.policy import Policy
 from zkllm.running import read_hidden, run_fragment
-from zkllm.verifying import verify
+from zkllm.verifying import claims, verify
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -239,25 +240,21 @@ def test_an_insecure_srs_has_to_be_allowed(
     assert report.verdict == "verified (insecure development SRS)"
 
 
-@pytest.mark.parametrize("error", [OverflowError("int64"), IndexError("table")])
+@pytest.mark.parametrize("value", [2**51, -(2**51)])
 def test_bounds_of_the_model_that_do_not_hold(
-    error: Exception,
-    tiny_model: ExactModel,
-    honest: Bundle,
-    policy: Policy,
-    monkeypatch: pytest.MonkeyPatch,
+    value: int, tiny_model: ExactModel, honest: Bundle
 ) -> None:
-    def leave(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr("zkllm.exact.reference.mlp", leave)
-    refuse(
-        WrongMaterial,
-        r"mlp\[0\]: the bounds of the model do not hold",
-        honest,
-        tiny_model,
-        policy,
-    )
+    """Under a policy that was written by hand nobody proves them: still no sum wraps in silence."""
+    name = tiny_model.specification.mlp[0].project.weight
+    tensors = tensors_of(tiny_model)
+    tensors[name] = tensors[name].copy()
+    tensors[name][:, 5] = value
+    specification = naming(tiny_model.specification, tensors)
+    model = ExactModel.in_memory(specification, tensors)
+    claim = list(claims(honest, tiny_model.specification))[2]
+    assert claim.unit == "mlp[0]"
+    with pytest.raises(WrongMaterial, match=r"^mlp\[0\]: a matrix product could reach 2\^6"):
+        ReplayBackend().verify(claim, b"", model, Pin({}), None)
 
 
 # Policies

@@ -15,6 +15,7 @@ from zkllm.tensors import (
     TensorType,
     bytes_digest,
     from_bytes,
+    magnitude,
     magnitude_type,
     narrowest,
     tensor_digest,
@@ -50,6 +51,14 @@ def test_nothing_holds_more_than_int64():
 
 def test_an_empty_tensor_is_narrow():
     assert magnitude_type(np.zeros(0, dtype=np.int64)) == "int8"
+
+
+@pytest.mark.parametrize("dtype", WIDTHS)
+def test_the_least_integer_of_a_type_has_a_magnitude(dtype: str):
+    limits = np.iinfo(dtype)
+    assert magnitude(np.array([3, limits.min], dtype=dtype)) == -int(limits.min)
+    assert magnitude(np.array([-3, limits.max], dtype=dtype)) == int(limits.max)
+    assert magnitude(np.zeros(0, dtype=dtype)) == 0
 
 
 @given(st.lists(INT64, min_size=1, max_size=24))

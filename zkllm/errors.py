@@ -94,7 +94,10 @@ class InputError(Error):
 
 
 class WrongMaterial(InputError):
-    """The verifier's own policy, model and keys do not fit each other: no bundle was judged."""
+    """The verifier's own policy, model and keys do not fit each other: no bundle was judged.
+
+    Likewise a model whose stored integers no model may hold, whoever reads it.
+    """
 
 
 class InvalidBundle(InputError):

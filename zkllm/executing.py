@@ -15,7 +15,7 @@ from zkllm.exact import arithmetic, reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Attention, Embed, Head, Mlp
 from zkllm.extras import require_packages
-from zkllm.tensors import IntArray, StoredArray
+from zkllm.tensors import IntArray, StoredArray, magnitude
 
 Device = Literal["auto", "cpu", "cuda"]
 Optimisation = Literal["off", "basic", "extended", "all"]
@@ -194,7 +194,7 @@ class Executor:
         width = self._specification.architecture.width
         if x.ndim != 2 or x.shape[1] != width or not len(x):
             raise InputError(f"{name}: expected rows [T, {width}], got {list(x.shape)}")
-        largest = arithmetic.magnitude(x)
+        largest = magnitude(x)
         if largest > self._bounds[name]:
             # beyond the bound a float64 sum may round: a wrong integer, and no one would notice
             raise LimitExceeded(

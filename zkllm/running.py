@@ -19,7 +19,7 @@ from zkllm.executing import Device, Executor
 from zkllm.files import AnyPath, read_limited
 from zkllm.records import expect
 from zkllm.statement import Statement, text_digest
-from zkllm.tensors import IntArray
+from zkllm.tensors import IntArray, magnitude
 from zkllm.tokenization import Tokenizer, room
 
 _MAX_HIDDEN = 1 << 30
@@ -107,7 +107,7 @@ def run_fragment(
     if pad_to:
         # any row serves as padding: later rows change nothing before them
         hidden = np.concatenate([hidden, np.repeat(hidden[-1:], pad_to - len(hidden), axis=0)])
-    largest = max(int(hidden.max()), -int(hidden.min()))
+    largest = magnitude(hidden)
     if largest > specification.input:
         raise InputError(
             f"hidden states: expected at most {specification.input} in magnitude, got {largest}"

@@ -15,7 +15,6 @@ from zkllm.errors import InvalidBundle
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 """Every tensor in memory is int64; the declared type only says how it is stored."""
-
 StoredArray: TypeAlias = npt.NDArray[np.integer[Any]]
 """A tensor in its declared type, for an executor that takes it as it is stored."""
 
@@ -31,9 +30,17 @@ def narrowest(bound: int) -> str:
     raise OverflowError(f"no declared type holds {bound}")
 
 
+def magnitude(array: StoredArray) -> int:
+    """The largest absolute value in `array`, as a Python integer; 0 if it is empty.
+
+    `np.abs` would not do: the least integer of a fixed width is its own negative.
+    """
+    return max(int(array.max()), -int(array.min())) if array.size else 0
+
+
 def magnitude_type(array: IntArray) -> str:
     """The narrowest declared type that holds `array`."""
-    return narrowest(max(int(array.max()), -int(array.min()))) if array.size else "int8"
+    return narrowest(magnitude(array))
 
 
 @dataclass(frozen=True, slots=True)

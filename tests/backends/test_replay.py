@@ -153,6 +153,28 @@ def test_prover_refuses_a_wrong_claim(tiny_model: ExactModel, head_claim: Claim)
         ReplayBackend().prove(tiny_model, wrong, None)
 
 
+@pytest.mark.parametrize("unit", ["attention[0]", "mlp[0]", "head"])
+@pytest.mark.parametrize("value", [1, 2**52, 2**63 - 1, -(2**63)])
+def test_rows_beyond_their_bound_are_not_computed_with(
+    unit: str, value: int, tiny_model: ExactModel
+) -> None:
+    """Arithmetic is exact within bounds only: beyond them it could agree with a wrong claim."""
+    claim = next(
+        c for c in claims(trace(tiny_model, "a cat", 3), tiny_model.specification) if c.unit == unit
+    )
+    specification = tiny_model.specification
+    names = [name for name in specification.units() if name != "embed"]
+    bound = specification.boundary_bounds()[names.index(unit)]
+    rows = claim.inputs.copy()
+    rows[-1, 3] = value if abs(value) > bound else bound + value
+    wrong = replace(claim, inputs=rows)
+    backend = ReplayBackend()
+    with pytest.raises(ProofRejected, match=f"input: expected at most {bound} in magnitude, got"):
+        backend.verify(wrong, b"", tiny_model, Pin({}), None)
+    with pytest.raises(ConstraintViolation, match="expected at most"):
+        backend.prove(tiny_model, wrong, None)
+
+
 def test_evidence_is_empty(tiny_model: ExactModel, head_claim: Claim) -> None:
     backend = ReplayBackend()
     assert backend.prove(tiny_model, head_claim, None) == b""

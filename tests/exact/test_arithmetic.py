@@ -10,10 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.exact import oracle
+from tests.exact.oracle import Rows
+from zkllm.errors import UnsupportedModel
 from zkllm.exact import arithmetic
 from zkllm.tensors import IntArray
-
-Rows = list[list[int]]
 
 
 def array(values: object) -> IntArray:
@@ -23,11 +24,6 @@ def array(values: object) -> IntArray:
 def rows(data: st.DataObject, count: int, width: int, limit: int) -> Rows:
     row = st.lists(st.integers(-limit, limit), min_size=width, max_size=width)
     return data.draw(st.lists(row, min_size=count, max_size=count))
-
-
-def oracle_round(n: int, d: int) -> int:
-    """floor((n + floor(d/2)) / d) by fractions, not by Python's integer division."""
-    return math.floor(Fraction(n + math.floor(Fraction(d, 2)), d))
 
 
 # Division
@@ -40,7 +36,7 @@ def oracle_round(n: int, d: int) -> int:
 @example(-5, 3)
 @example(-1, 1)
 def test_round_div(n: int, d: int):
-    expected = oracle_round(n, d)
+    expected = oracle.rounded(n, d)
     assert int(arithmetic.round_div(array([n]), d)[0]) == expected
     assert int(arithmetic.round_div(array([n]), array([d]))[0]) == expected
     assert abs(Fraction(n, d) - expected) <= Fraction(1, 2)
@@ -50,7 +46,7 @@ def test_round_div(n: int, d: int):
 @example(-1, 1)
 @example(-(2**60), 58)
 def test_round_shift(n: int, s: int):
-    assert int(arithmetic.round_shift(array([n]), s)[0]) == oracle_round(n, 2**s)
+    assert int(arithmetic.round_shift(array([n]), s)[0]) == oracle.rounded(n, 2**s)
 
 
 def test_a_half_goes_up():
@@ -105,14 +101,26 @@ def test_a_product_beyond_float64_keeps_its_last_bit():
     assert arithmetic.matmul(array([[2**26, 1]]), array([[2**27], [1]])).tolist() == [[2**53 + 1]]
 
 
-def test_a_product_beyond_int64_is_refused():
-    with pytest.raises(OverflowError, match=str(2**62)):
-        arithmetic.matmul(array([[2**31]]), array([[-(2**31)]]))
+def test_large_factors_that_do_not_meet_are_multiplied():
+    """Bounds are of sums; the largest of each side together may be far beyond them."""
+    a, b = array([[2**40, 0], [0, 3]]), array([[0, 7], [2**51, 1]])
+    assert arithmetic.matmul(a, b).tolist() == [[0, 7 * 2**40], [3 * 2**51, 3]]
+    a, b = array([[2**51, 0]]), array([[0, -1], [2**51, 2**51]])
+    assert arithmetic.matmul(a, b).tolist() == [[0, -(2**51)]]
 
 
-def test_magnitude():
-    assert arithmetic.magnitude(array([3, -(2**63)])) == 2**63
-    assert arithmetic.magnitude(array([])) == 0
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ([[2**31]], [[-(2**31)]]),
+        ([[-(2**63)]], [[1]]),
+        ([[-(2**63)]], [[2]]),
+        ([[2**60, 2**60]], [[2], [-2]]),
+    ],
+)
+def test_a_product_beyond_int64_is_refused(a: Rows, b: Rows):
+    with pytest.raises(UnsupportedModel, match=r"could reach 2\^6\d, which int64 does not hold"):
+        arithmetic.matmul(array(a), array(b))
 
 
 @given(data=st.data(), shift=st.integers(0, 12))
@@ -120,7 +128,10 @@ def test_linear(data: st.DataObject, shift: int):
     x, w = rows(data, 3, 4, 2**15), rows(data, 4, 2, 2**11)
     b = rows(data, 1, 2, 2**20)[0]
     expected = [
-        [oracle_round(sum(p * w[j][k] for j, p in enumerate(row)) + b[k], 2**shift) for k in (0, 1)]
+        [
+            oracle.rounded(sum(p * w[j][k] for j, p in enumerate(row)) + b[k], 2**shift)
+            for k in (0, 1)
+        ]
         for row in x
     ]
     y = arithmetic.linear(array(x), array(w), array(b), shift=shift)
@@ -128,16 +139,6 @@ def test_linear(data: st.DataObject, shift: int):
 
 
 # LayerNorm
-
-
-def oracle_layer_norm(
-    x: list[int], shift: int, epsilon: int, gain: int
-) -> tuple[list[int], int, int, list[int]]:
-    d = len(x)
-    centred = [oracle_round(d * n - sum(x), d * 2**shift) for n in x]
-    variance = sum(c * c for c in centred) + epsilon
-    sigma = math.isqrt(variance) + 1
-    return centred, variance, sigma, [oracle_round(c * gain, sigma) for c in centred]
 
 
 @given(
@@ -152,7 +153,7 @@ def test_layer_norm(data: st.DataObject, width: int, limit: int, shift: int, eps
     gain = round(math.sqrt(width) * 1024)
     got = arithmetic.layer_norm(array(x), shift=shift, epsilon=epsilon, gain=gain)
     for t, row in enumerate(x):
-        centred, variance, sigma, output = oracle_layer_norm(row, shift, epsilon, gain)
+        centred, variance, sigma, output = oracle.layer_norm(row, shift, epsilon, gain)
         assert got.centred[t].tolist() == centred
         assert (int(got.variance[t]), int(got.sigma[t])) == (variance, sigma)
         assert got.output[t].tolist() == output
@@ -172,24 +173,6 @@ def test_a_constant_row_is_normalised_to_zero():
 TABLE = [1000, 500, 200, 50, 3]
 
 
-def oracle_attention(q: Rows, k: Rows, v: Rows, shift: int, table: list[int]) -> Rows:
-    """Row i sees only columns j <= i, by slicing: no mask to get wrong."""
-    out = []
-    for i in range(len(q)):
-        scores = [
-            oracle_round(sum(a * b for a, b in zip(q[i], k[j], strict=True)), 2**shift)
-            for j in range(i + 1)
-        ]
-        weights = [table[min(max(scores) - s, len(table) - 1)] for s in scores]
-        out.append(
-            [
-                oracle_round(sum(e * v[j][c] for j, e in enumerate(weights)), sum(weights))
-                for c in range(len(v[0]))
-            ]
-        )
-    return out
-
-
 @given(
     data=st.data(),
     heads=st.integers(1, 3),
@@ -201,7 +184,7 @@ def test_attention(data: st.DataObject, heads: int, tokens: int, limit: int, shi
     q, k, v = ([rows(data, tokens, 3, limit) for _ in range(heads)] for _ in range(3))
     got = arithmetic.attention(array(q), array(k), array(v), shift=shift, table=array(TABLE))
     assert got.output.tolist() == [
-        oracle_attention(*head, shift, TABLE) for head in zip(q, k, v, strict=True)
+        oracle.attention(*head, shift, TABLE) for head in zip(q, k, v, strict=True)
     ]
 
 

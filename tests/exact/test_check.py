@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,15 @@ import numpy as np
 import pytest
 
 from tests.commands import zkllm
+from tests.exact.test_extremes import require_true
+from tests.fitting import fitted, tensors_of, with_unit
 from zkllm.checkpoints import Checkpoint
-from zkllm.errors import UntrustedMaterial
-from zkllm.exact.check import check_bounds
+from zkllm.errors import InvalidBundle, UntrustedMaterial
+from zkllm.exact import bounds
+from zkllm.exact.check import check_bounds, check_norms
 from zkllm.exact.model import ExactModel, save
 from zkllm.exact.quantise import PRECISIONS, build
-from zkllm.exact.specification import Attention, Mlp, Specification
+from zkllm.exact.specification import Specification
 from zkllm.keys import policy_for, setup
 from zkllm.tensors import IntArray, tensor_digest
 
@@ -44,20 +48,6 @@ def value_at(part: Any, path: tuple[str, ...]) -> int:
     value = functools.reduce(getattr, path, part)
     assert isinstance(value, int)
     return value
-
-
-def with_unit(specification: Specification, name: str, unit: Any) -> Specification:
-    """`specification` with another unit of this name."""
-    if name in ("embed", "head"):
-        return replace(specification, **{name: unit})
-    kind, index = name.removesuffix("]").split("[")
-    units = list(getattr(specification, kind))
-    units[int(index)] = unit
-    return replace(specification, **{kind: tuple(units)})
-
-
-def tensors_of(model: ExactModel) -> dict[str, IntArray]:
-    return {name: model.tensor(name) for name in model.specification.tensors}
 
 
 @pytest.mark.parametrize("preset", ["wide", "ezkl"])
@@ -101,39 +91,6 @@ def test_a_unit_may_not_leave_the_exact_range(tiny_model: ExactModel) -> None:
         check_bounds(ExactModel.in_memory(changed, tensors_of(tiny_model)))
 
 
-@pytest.mark.parametrize(
-    ("place", "value", "message"),
-    [
-        (0, 0, "must fall"),  # then EXP[0] is not the largest
-        (-1, -1, "must fall"),
-        (3, 1 << 40, "must fall"),
-    ],
-)
-def test_a_table_of_exponentials_falls(
-    tiny_model: ExactModel, place: int, value: int, message: str
-) -> None:
-    refuse_table(tiny_model, tiny_model.specification.attention[0], place, value, message)
-
-
-@pytest.mark.parametrize(("place", "value"), [(5, 6), (0, 1), (7, -1)])
-def test_a_table_of_gelu_keeps_the_output_within_the_input(
-    tiny_model: ExactModel, place: int, value: int
-) -> None:
-    refuse_table(tiny_model, tiny_model.specification.mlp[0], place, value, "breaks |gelu")
-
-
-def refuse_table(
-    model: ExactModel, unit: Attention | Mlp, place: int, value: int, message: str
-) -> None:
-    name = unit.exp if isinstance(unit, Attention) else unit.gelu
-    tensors = tensors_of(model)
-    tensors[name] = tensors[name].copy()
-    tensors[name][place] = value
-    with pytest.raises(UntrustedMaterial) as caught:
-        check_bounds(ExactModel.in_memory(model.specification, tensors))
-    assert message in caught.value.message
-
-
 @pytest.fixture
 def doctored(tiny_model: ExactModel, tmp_path: Path) -> Path:
     """A model on disk, all digests right, whose head claims that its logits are small.
@@ -174,3 +131,69 @@ def test_other_weights_prove_other_bounds(tiny_model: ExactModel) -> None:
     with pytest.raises(UntrustedMaterial, match=r"mlp\[0\]\.expand\.accumulator"):
         check_bounds(ExactModel.in_memory(changed, tensors))
     assert np.abs(tensors[name]).max() < 1 << 15
+
+
+# LayerNorms that no executor could hold
+
+
+def with_shift(
+    model: ExactModel, name: str, shift: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Specification, dict[str, IntArray]]:
+    """A model in which the LayerNorm of one unit shifts by `shift`; all else is fitted to it."""
+    unit = model.specification.units()[name]
+    changed = with_unit(
+        model.specification, name, replace(unit, norm=replace(unit.norm, shift=shift))
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(bounds, "require", lambda value, *_: value)
+        made = fitted(changed, tensors_of(model))
+    return made.specification, tensors_of(made)
+
+
+@pytest.mark.parametrize("shift", [48, 50, 56, 57, 58, 61])
+@pytest.mark.parametrize("name", ["attention[0]", "mlp[1]", "head"])
+def test_a_shift_beyond_every_executor_is_refused(
+    name: str, shift: int, tiny_model: ExactModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """d·2^t is added, halved, to what float64 divides; beyond int64 not even numpy has it."""
+    specification, tensors = with_shift(tiny_model, name, shift, monkeypatch)
+    words = re.escape(f"spec.json: {name}: the proven bound of d·x - Σx is ")
+    with pytest.raises(UntrustedMaterial, match=f"^{words}"):
+        check_bounds(ExactModel.in_memory(specification, tensors))
+    # whoever reads the specification is told, before any weight is read
+    folder = tmp_path / "model"
+    with pytest.raises(InvalidBundle, match=f"^{words}"):
+        save(specification, tensors, tiny_model.tokenizer_bytes(), folder)
+    for arguments in (
+        ("policy", "init", folder),
+        ("setup", folder, "--backend", "sumcheck", "--keys", tmp_path / "keys"),
+        ("run", folder, "-p", "a"),
+        ("plan", folder, "--backend", "sumcheck"),
+        ("inspect", folder),
+    ):
+        done = zkllm(*arguments)
+        assert (done.code, done.out) == (4, "")
+        assert f"{name}: the proven bound of d·x" in done.err
+
+
+def test_the_largest_shift_is_held_by_everybody(
+    tiny_model: ExactModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ExactModel.in_memory(*with_shift(tiny_model, "attention[0]", 47, monkeypatch))
+    check_bounds(made)
+    check_norms(made.specification)
+    require_true(made, "attention[0]")
+
+
+@pytest.mark.parametrize("path", [("norm", "centred"), ("norm", "variance"), ("norm", "output")])
+@pytest.mark.parametrize("name", ["attention[0]", "mlp[1]", "head"])
+def test_bounds_of_a_norm_are_proven_whenever_a_specification_is_read(
+    name: str, path: tuple[str, ...], tiny_model: ExactModel
+) -> None:
+    specification = tiny_model.specification
+    check_norms(specification)
+    unit = specification.units()[name]
+    for by in (-1, 1):
+        changed = with_unit(specification, name, moved(unit, path, by))
+        with pytest.raises(InvalidBundle, match=rf"^spec.json: .*norm.{path[-1]}: its constants"):
+            check_norms(changed)

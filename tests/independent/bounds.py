@@ -10,6 +10,8 @@ from typing import NamedTuple
 from tests.independent.field import require
 
 EXACT = 2**52
+ROOM = 2**63
+"""What provers need of their field, which is a little larger."""
 LIMITS = {"shift": 62, "score_shift": 62, "epsilon": 2**61, "variance": 2**61}
 """What constants and bounds of these names stay below; all others below EXACT."""
 
@@ -77,23 +79,33 @@ def attention(unit: str, numbers: dict, tensors: Tensors, sizes: dict, bound: in
         for name in ("query", "key", "value")
     )
     shift = constant(unit, "score_shift", numbers)
-    products = [a * b for a, b in zip(q.entries, k.entries, strict=True)]
+    terms = [a * b for a, b in zip(q.entries, k.entries, strict=True)]
     size = width // heads
-    largest = max(sum(products[i : i + size]) for i in range(0, width, size))
+    largest = max(sum(terms[i : i + size]) for i in range(0, width, size))
     product = bound_of(unit, "product", numbers, largest + half(shift))
     bound_of(unit, "score", numbers, product // 2**shift + 1)
     total = bound_of(unit, "total", numbers, context * tensors[numbers["exp"]][0])
     bound_of(unit, "mixed", numbers, total * max(v.entries) + total)
     o = Vector([b + 1 for b in v.entries], v.norm + half_root(width))
     out = linear(f"{unit}.out", numbers["out"], tensors, o, width)
-    return bound_of(unit, "output", numbers, bound + max(out.entries))
+    output = bound_of(unit, "output", numbers, bound + max(out.entries))
+    require_room(f"{unit}.out", numbers["out"], bound + output)
+    score, cap = numbers["score"], len(tensors[numbers["exp"]]) - 1
+    scores = (above(score) + cap + above(2 * score) + 2) * 2**shift
+    products = size * above(max(q.entries)) * above(max(k.entries))
+    require(products + scores < ROOM, f"{unit}: no room for scores")
+    return output
 
 
 def mlp(unit: str, numbers: dict, tensors: Tensors, sizes: dict, bound: int) -> int:
     x = norm(unit, numbers["norm"], sizes["width"], bound)
     hidden = linear(f"{unit}.expand", numbers["expand"], tensors, x, sizes["inner"])
     y = linear(f"{unit}.project", numbers["project"], tensors, hidden, sizes["width"])
-    return bound_of(unit, "output", numbers, bound + max(y.entries))
+    output = bound_of(unit, "output", numbers, bound + max(y.entries))
+    cap = len(tensors[numbers["gelu"]]) - 1
+    require_room(f"{unit}.expand", numbers["expand"], cap + above(max(hidden.entries)))
+    require_room(f"{unit}.project", numbers["project"], bound + output)
+    return output
 
 
 def head(numbers: dict, tensors: Tensors, sizes: dict, bound: int) -> None:
@@ -105,12 +117,15 @@ def head(numbers: dict, tensors: Tensors, sizes: dict, bound: int) -> None:
 def norm(unit: str, numbers: dict, width: int, bound: int) -> Vector:
     unit = f"{unit}.norm"
     shift, epsilon, gain = (constant(unit, name, numbers) for name in ("shift", "epsilon", "gain"))
-    require(2 * width * bound < EXACT, f"{unit}: d·x - Σx may leave the exact range")
+    difference = 2 * width * bound + half(shift, width)
+    require(difference < EXACT, f"{unit}: d·x - Σx may leave the exact range")
     centred = bound_of(unit, "centred", numbers, 2 * ceil(bound, 2**shift) + 1)
     variance = bound_of(unit, "variance", numbers, ceil(width * centred**2, 4) + epsilon)
     reaches = centred * gain + isqrt(variance) + 1
     require(reaches < EXACT, f"{unit}: c·K may leave the exact range")
     output = bound_of(unit, "output", numbers, gain + half_root(width))
+    divided = centred * gain + (above(output) + 4) * above(isqrt(variance))
+    require(divided < ROOM, f"{unit}: no room for x̂·σ")
     return Vector([output] * width, output)
 
 
@@ -177,6 +192,16 @@ def half_root(m: int) -> int:
     return ceil(ceil_root(m), 2)
 
 
-def half(shift: int) -> int:
-    """⌊2^s / 2⌋"""
-    return 2**shift // 2
+def half(shift: int, factor: int = 1) -> int:
+    """⌊factor·2^s / 2⌋"""
+    return factor * 2**shift // 2
+
+
+def above(n: int) -> int:
+    """The least power of two above n."""
+    return 2 ** n.bit_length()
+
+
+def require_room(name: str, layer: dict, largest: int) -> None:
+    reaches = layer["accumulator"] + (largest + 2) * 2 ** layer["shift"]
+    require(reaches < ROOM, f"{name}: no room for its quotient")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from zkllm.backends.base import Checked, Claim, Estimate, Pin, Progress, silent
+from zkllm.backends.claims import check_ranges
 from zkllm.bundle import BackendName
 from zkllm.errors import (
     ConstraintViolation,
@@ -84,6 +85,8 @@ class ReplayBackend:
             raise InvalidBundle(f"{claim.unit}: replay has no evidence, got {len(evidence)} bytes")
         try:
             difference = _difference(model, claim)
+        except ConstraintViolation as err:  # rows that no run can have
+            raise ProofRejected(err.message) from err
         except UnsupportedModel as err:
             # boundaries within their bounds: only the model's own numbers can leave int64
             raise WrongMaterial(err.message) from err
@@ -111,12 +114,14 @@ def _difference(model: ExactModel, claim: Claim) -> str:
 def recompute(model: ExactModel, claim: Claim) -> IntArray:
     """What the unit of `claim` really gives for the claimed inputs.
 
-    Raises `UnsupportedModel` if the numbers of a hostile model leave what int64 holds.
+    Raises `ConstraintViolation` for rows for which the arithmetic is not exact, since no run has
+    them, and `UnsupportedModel` if the bounds of a hostile model do not hold.
     """
+    check_ranges(model.specification, claim)
     inputs = claim.inputs
     if claim.unit == "head":
         inputs = inputs[claim.first_row : claim.first_row + len(claim.outputs)]
     try:
         return reference.run_unit(model, claim.unit, inputs)
-    except (OverflowError, IndexError) as err:
-        raise UnsupportedModel(f"{claim.unit}: the bounds of the model do not hold: {err}") from err
+    except UnsupportedModel as err:
+        raise UnsupportedModel(f"{claim.unit}: {err.message}") from err

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zkllm.tensors import IntArray
+from zkllm.errors import UnsupportedModel
+from zkllm.tensors import IntArray, magnitude
 
-_EXACT_FLOAT64 = 1 << 53
-_EXACT_INT64 = 1 << 62
-
-
-def magnitude(a: IntArray) -> int:
-    """The largest absolute value in `a`, as a Python integer; 0 if `a` is empty."""
-    return max(int(a.max()), -int(a.min())) if a.size else 0
+_EXACT_FLOAT64 = 1 << 52
+"""Sums of absolute values below this are exact in float64, whatever rounding does to the sum."""
+_EXACT_INT64 = 1 << 61
+"""Sums of absolute values below this leave int64 neither by themselves nor by a difference."""
 
 
 def round_div(n: IntArray, d: int | IntArray) -> IntArray:
@@ -34,17 +32,24 @@ def round_shift(n: IntArray, s: int) -> IntArray:
 
 
 def matmul(a: IntArray, b: IntArray) -> IntArray:
-    """The exact product of integer matrices, by BLAS where no partial sum can leave 2^53.
+    """The exact product of integer matrices, by BLAS where no partial sum can leave 2^52.
 
-    Shapes as `numpy.matmul`. Raises `OverflowError` if even int64 could overflow, which the bounds
-    of a specification exclude.
+    Shapes as `numpy.matmul`. Raises `UnsupportedModel` if even int64 could overflow, which the
+    bounds of a specification exclude.
     """
+    left, right = a.astype(np.float64), b.astype(np.float64)
     largest = magnitude(a) * magnitude(b) * a.shape[-1]
+    if largest >= _EXACT_FLOAT64:
+        # Large factors need not meet. Of sums without a sign float64 loses no more than a 2^-20th.
+        largest = int(np.matmul(np.abs(left), np.abs(right)).max())
     if largest < _EXACT_FLOAT64:
-        return np.asarray(np.matmul(a.astype(np.float64), b.astype(np.float64)), dtype=np.int64)
+        return np.asarray(np.matmul(left, right), dtype=np.int64)
     if largest < _EXACT_INT64:
         return np.asarray(np.matmul(a, b), dtype=np.int64)
-    raise OverflowError(f"a matrix product could reach {largest}, which int64 does not hold")
+    raise UnsupportedModel(
+        f"a matrix product could reach 2^{largest.bit_length() - 1}, which int64 does not hold: "
+        "the bounds of spec.json are not those of its weights"
+    )
 
 
 def isqrt(n: IntArray) -> IntArray:

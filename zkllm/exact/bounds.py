@@ -1,8 +1,13 @@
 """Bounds proven from integer weights, for every prompt; never from calibration.
 
-All norms are rigorous upper bounds in Python integers. The tools are Cauchy-Schwarz with
-‖x̂‖₂ <= K + ½√d for normalised rows, convexity of attention outputs, and |gelu(x)| <= |x|.
-Every bound on a sum also bounds the sum of the absolute values of its terms.
+All norms are rigorous upper bounds in Python integers: weights are somebody else's, and a fixed
+width would measure its least integer as none at all. The tools are Cauchy-Schwarz with
+‖x̂‖₂ <= K + ½√d for normalised rows, convexity of attention outputs, and |gelu(x)| <= |x|, which
+is what `stored` demands of the table. Every bound on a sum also bounds the sum of the absolute
+values of its terms.
+
+A bound is refused that some executor could not hold: numpy's int64, ONNX Runtime's float64, or a
+prover, who writes equations over a field and confines each number to a `window`.
 """
 
 from __future__ import annotations
@@ -26,7 +31,12 @@ from zkllm.exact.specification import (
     Mlp,
     Norm,
 )
-from zkllm.tensors import IntArray
+from zkllm.tensors import IntArray, magnitude
+
+INT64_LIMIT = 1 << 62
+"""Sums below this are taken in int64, all others in Python's integers."""
+FIELD_LIMIT = 1 << 63
+"""No equation of a prover may span this: its field has a little less than 2^64 elements."""
 
 
 def ceil_sqrt(n: int) -> int:
@@ -36,10 +46,10 @@ def ceil_sqrt(n: int) -> int:
 
 
 def square_sums(weight: IntArray) -> list[int]:
-    """Σ_j w_jk² of every column k, exactly."""
-    if weight.size and int(np.abs(weight).max()) ** 2 * weight.shape[0] >= 1 << 62:
-        return [sum(int(w) ** 2 for w in column) for column in weight.T]
-    return [int(n) for n in (weight * weight).sum(axis=0)]
+    """Σ_j w_jk² of every column k, exactly: in int64 only where no sum can leave it."""
+    if magnitude(weight) ** 2 * len(weight) < INT64_LIMIT:
+        return [int(n) for n in (weight * weight).sum(axis=0)]
+    return [sum(w * w for w in column.tolist()) for column in weight.T]
 
 
 def require(value: int, limit: int, unit: str, tensor: str) -> int:
@@ -51,6 +61,11 @@ def require(value: int, limit: int, unit: str, tensor: str) -> int:
             hint="fewer fraction bits lower it: see --help of export",
         )
     return value
+
+
+def window(bound: int) -> int:
+    """The power of two above `bound`: what provers confine a number to may be as large."""
+    return 1 << bound.bit_length()
 
 
 def norm(unit: str, bound: int, *, d: int, fraction: int, epsilon: tuple[int, int]) -> Norm:
@@ -77,11 +92,14 @@ def norm_at(unit: str, bound: int, *, d: int, shift: int, epsilon: int, gain: in
 
     Raises `UnsupportedModel` if a sum could leave the exact range.
     """
-    require(2 * d * bound, FLOAT64_LIMIT, unit, "d·x - Σx")
+    # the half of d·2^t that rounds is added before the division
+    require(2 * d * bound + (d << shift) // 2, FLOAT64_LIMIT, unit, "d·x - Σx")
     variance = require(_variance(bound, d, shift, epsilon), VARIANCE_LIMIT, unit, "V")
-    centred = _centred(bound, shift)
-    require(centred * gain + math.isqrt(variance) + 1, FLOAT64_LIMIT, unit, "c·K")
+    centred, root = _centred(bound, shift), math.isqrt(variance)
+    require(centred * gain + root + 1, FLOAT64_LIMIT, unit, "c·K")
     output = gain + (ceil_sqrt(d) + 1) // 2
+    divided = centred * gain + (window(output) + 4) * window(root)
+    require(divided, FIELD_LIMIT, unit, "x̂·σ, as provers confine it")
     return Norm(shift, epsilon, gain, centred, variance, output)
 
 
@@ -145,13 +163,20 @@ def linear(
 
 def absolute_sums(weight: IntArray, entries: list[int]) -> list[int]:
     """Σ_j |w_jk|·B_j of every column k, where B are bounds of the entries of the input."""
-    magnitudes = np.abs(weight)
-    largest = int(magnitudes.max()) * max(entries) * len(entries)
-    if largest < 1 << 62:
-        return [int(n) for n in np.array(entries, dtype=np.int64) @ magnitudes]
+    # Neither factor may be too large for int64 by itself: the other may be zero.
+    largest = max(1, magnitude(weight)) * max(1, *entries) * len(entries)
+    if largest < INT64_LIMIT:
+        return [int(n) for n in np.array(entries, dtype=np.int64) @ np.abs(weight)]
     return [
-        sum(w * b for w, b in zip(column, entries, strict=True)) for column in magnitudes.T.tolist()
+        sum(abs(w) * b for w, b in zip(column.tolist(), entries, strict=True))
+        for column in weight.T
     ]
+
+
+def _require_quotient(unit: str, name: str, layer: Linear, largest: int) -> None:
+    """Raises `UnsupportedModel` unless y·2^s fits, |y| confined to `largest` only."""
+    confined = layer.accumulator + ((largest + 2) << layer.shift)
+    require(confined, FIELD_LIMIT, unit, f"{name}·2^s, as provers confine it")
 
 
 # Whole units. `Apply` gives one layer of a unit, by its name there, with what is proven of it.
@@ -161,7 +186,7 @@ Apply: TypeAlias = Callable[[str, Vector], tuple[Linear, Vector]]
 
 def embed(names: tuple[str, str], tokens: IntArray, positions: IntArray) -> Embed:
     """Rows of `tokens` and of `positions` added."""
-    bound = int(np.abs(tokens).max()) + int(np.abs(positions).max())
+    bound = magnitude(tokens) + magnitude(positions)
     return Embed(*names, require(bound, FLOAT64_LIMIT, "embed", "the embedding"))
 
 
@@ -176,8 +201,6 @@ def attention(
 ) -> Attention:
     """An attention unit of rows with |x| <= `bound`; `exp` is its table with its name."""
     name, table = exp
-    if not ((table[:-1] >= table[1:]).all() and table[-1] >= 0 < table[0]):
-        raise UnsupportedModel(f"{unit}: the table {name} must fall from above 0 to 0 or more")
     x = normalised(n, a.width)
     query, q = apply("query", x)
     key, k = apply("key", x)
@@ -193,6 +216,13 @@ def attention(
     # (Frobenius), and would not if it were a bound on one row of values.
     o = Vector([n + 1 for n in v.entries], v.norm + (ceil_sqrt(a.width) + 1) // 2)
     out, _ = apply("out", o)
+    output = require(bound + out.output, FLOAT64_LIMIT, unit, "the residual stream")
+    _require_quotient(unit, "out", out, bound + output)
+    score = (product >> score_shift) + 1
+    # the maximum, the table's last index, and what the minimum with it cuts off
+    scores = window(score) + len(table) - 1 + window(2 * score)
+    confined = size * window(query.output) * window(key.output) + ((scores + 2) << score_shift)
+    require(confined, FIELD_LIMIT, unit, "q·k, as provers confine it")
     return Attention(
         norm=n,
         query=query,
@@ -200,12 +230,12 @@ def attention(
         value=value,
         score_shift=score_shift,
         product=product,
-        score=(product >> score_shift) + 1,
+        score=score,
         exp=name,
         total=total,
         mixed=mixed,
         out=out,
-        output=require(bound + out.output, FLOAT64_LIMIT, unit, "the residual stream"),
+        output=output,
     )
 
 
@@ -214,11 +244,11 @@ def mlp(
 ) -> Mlp:
     """An MLP unit of rows with |x| <= `bound`; `gelu` is its table D with its name."""
     name, table = gelu
-    if not ((table >= 0) & (table <= np.arange(len(table)))).all():
-        raise UnsupportedModel(f"{unit}: the table {name} breaks |gelu(x)| <= |x|")
     expand, hidden = apply("expand", normalised(n, a.width))
+    _require_quotient(unit, "expand", expand, len(table) - 1 + window(expand.output))
     project, _ = apply("project", hidden)  # |gelu(x)| <= |x|
     output = require(bound + project.output, FLOAT64_LIMIT, unit, "the residual stream")
+    _require_quotient(unit, "project", project, bound + output)
     return Mlp(norm=n, expand=expand, gelu=name, project=project, output=output)
 
 

@@ -7,39 +7,76 @@ choose a model with too small a bound could let an equation wrap around the fiel
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from zkllm.errors import UnsupportedModel, UntrustedMaterial
+from zkllm.errors import InvalidBundle, UnsupportedModel, UntrustedMaterial
 from zkllm.exact import bounds
-from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import Attention, Embed, Head, Linear, Mlp, Unit
+from zkllm.exact.specification import (
+    Attention,
+    Embed,
+    Head,
+    Linear,
+    Mlp,
+    Norm,
+    Specification,
+    Unit,
+)
+
+if TYPE_CHECKING:
+    from zkllm.exact.model import ExactModel  # which calls `check_norms` when it is read
+
+
+def check_norms(specification: Specification) -> None:
+    """Prove the bounds of every LayerNorm: they follow from its constants, without a weight.
+
+    So nobody who has read a `spec.json` meets a LayerNorm that some executor could not hold. Raises
+    `InvalidBundle` for a bound that is not the proven one or that leaves the exact range.
+    """
+    bound = specification.input
+    for name, unit in specification.units().items():
+        if isinstance(unit, Embed):
+            continue
+        try:
+            proven = _norm(specification, name, unit.norm, bound)
+        except UnsupportedModel as err:
+            raise InvalidBundle(f"spec.json: {err.message}") from err
+        for difference in _differences(f"{name}.norm", unit.norm, proven, "its constants"):
+            raise InvalidBundle(f"spec.json: {difference}")
+        bound = unit.output if isinstance(unit, Attention | Mlp) else bound
 
 
 def check_bounds(model: ExactModel) -> None:
     """Prove all bounds from the integers of the weights, as export does; a unit at a time.
 
     Raises `UntrustedMaterial` for a bound that is not the proven one or that leaves the exact
-    range.
+    range, `WrongMaterial` for integers that no model may hold.
     """
-    bound = model.specification.input
-    for name, unit in model.specification.units().items():
+    specification = model.specification
+    bound = specification.input
+    for name, unit in specification.units().items():
         try:
-            proven = _proven(model, name, unit, bound)
+            proven = prove_unit(model, name, bound)
         except UnsupportedModel as err:
             raise UntrustedMaterial(f"spec.json: {err.message}") from err
-        _require_equal(name, unit, proven)
+        for difference in _differences(name, unit, proven):
+            raise UntrustedMaterial(f"spec.json: {difference}")
         bound = unit.output if isinstance(unit, Attention | Mlp) else bound
         model.forget()
-    embed = model.specification.embed
-    if embed is not None and embed.output != model.specification.input:
+    embed = specification.embed
+    if embed is not None and embed.output != specification.input:
         raise UntrustedMaterial(
-            f"spec.json: input: the weights prove {embed.output}, "
-            f"it says {model.specification.input}"
+            f"spec.json: input: the weights prove {embed.output}, it says {specification.input}"
         )
 
 
-def _proven(model: ExactModel, name: str, unit: Unit, bound: int) -> Unit:
-    """`unit` with the constants that it has and the bounds that its integers prove."""
+def prove_unit(model: ExactModel, name: str, bound: int) -> Unit:
+    """Unit `name` with the constants that it has, and the bounds that its integers prove.
+
+    `bound` is that of the rows that it reads. Raises `UnsupportedModel` if one leaves the exact
+    range.
+    """
+    unit = model.specification.units()[name]
     if isinstance(unit, Embed):
         tokens, positions = model.tensor(unit.tokens), model.tensor(unit.positions)
         return bounds.embed((unit.tokens, unit.positions), tokens, positions)
@@ -53,8 +90,7 @@ def _proven(model: ExactModel, name: str, unit: Unit, bound: int) -> Unit:
         weight, bias = (model.tensor(tensor) for tensor in tensors)
         return bounds.linear(name, layer_name, x, weight, bias, shift, tensors)
 
-    c = unit.norm
-    n = bounds.norm_at(name, bound, d=a.width, shift=c.shift, epsilon=c.epsilon, gain=c.gain)
+    n = _norm(model.specification, name, unit.norm, bound)
     if isinstance(unit, Attention):
         exp = unit.exp, model.tensor(unit.exp)
         return bounds.attention(name, bound, n, apply, a, unit.score_shift, exp)
@@ -63,13 +99,17 @@ def _proven(model: ExactModel, name: str, unit: Unit, bound: int) -> Unit:
     return bounds.head(n, apply, a)
 
 
-def _require_equal(what: str, claimed: Any, proven: Any) -> None:
-    """Raises `UntrustedMaterial` that names the first number that differs."""
+def _norm(specification: Specification, name: str, n: Norm, bound: int) -> Norm:
+    """`n` with the constants that it has, and the bounds that these prove."""
+    width = specification.architecture.width
+    return bounds.norm_at(name, bound, d=width, shift=n.shift, epsilon=n.epsilon, gain=n.gain)
+
+
+def _differences(what: str, claimed: Any, proven: Any, by: str = "the weights") -> Iterator[str]:
+    """Every number that is not the proven one."""
     for field in dataclasses.fields(claimed):
         says, found = getattr(claimed, field.name), getattr(proven, field.name)
         if dataclasses.is_dataclass(says):
-            _require_equal(f"{what}.{field.name}", says, found)
+            yield from _differences(f"{what}.{field.name}", says, found, by)
         elif says != found:
-            raise UntrustedMaterial(
-                f"spec.json: {what}.{field.name}: the weights prove {found}, it says {says}"
-            )
+            yield f"{what}.{field.name}: {by} prove {found}, it says {says}"

@@ -13,7 +13,9 @@ import numpy as np
 
 from zkllm.digests import Digest, sha256
 from zkllm.errors import DigestMismatch, InputError, InvalidBundle
+from zkllm.exact.check import check_norms
 from zkllm.exact.specification import MAX_BYTES, Specification, StoredTensor, model_digest
+from zkllm.exact.stored import check_stored
 from zkllm.files import AnyPath, as_path, read_limited, write_atomically
 from zkllm.tensors import (
     WIDTHS,
@@ -35,7 +37,8 @@ class ExactModel:
     """An exact model whose specification was read and whose tensors are read when asked for.
 
     Every tensor is hashed when it is read and refused unless it has the digest that the
-    specification names, so holding the model digest is holding the model.
+    specification names, so holding the model digest is holding the model; and unless its integers
+    are such that arithmetic with them is exact (`stored`).
     """
 
     def __init__(self, specification: Specification, folder: Path | None) -> None:
@@ -49,7 +52,8 @@ class ExactModel:
     def from_folder(cls, folder: Path) -> ExactModel:
         """Read `folder`/spec.json; weights and tokenizer follow when needed.
 
-        Raises `InputError` if there is no exact model, `InvalidBundle` if its form is wrong.
+        Raises `InputError` if there is no exact model, `InvalidBundle` if its form is wrong, or
+        the bounds of a LayerNorm are, which follow from `spec.json` alone.
         """
         path = folder / "spec.json"
         if not path.is_file():
@@ -57,7 +61,9 @@ class ExactModel:
                 f"{folder}: expected an exact model, found no spec.json",
                 hint="make one with: zkllm export CHECKPOINT -o DIR",
             )
-        return cls(Specification.from_bytes(read_limited(path, MAX_BYTES)), folder)
+        specification = Specification.from_bytes(read_limited(path, MAX_BYTES))
+        check_norms(specification)
+        return cls(specification, folder)
 
     @classmethod
     def open(cls, model: ExactModel | AnyPath) -> ExactModel:
@@ -66,7 +72,12 @@ class ExactModel:
 
     @classmethod
     def in_memory(cls, specification: Specification, tensors: Mapping[str, IntArray]) -> ExactModel:
-        """A model that was never on disk; the caller vouches for the digests."""
+        """A model that was never on disk; the caller vouches for the digests.
+
+        Raises `WrongMaterial` for integers that no model may hold.
+        """
+        for name, values in tensors.items():
+            check_stored(specification, name, values)
         model = cls(specification, None)
         model._tensors = dict(tensors)
         return model
@@ -74,7 +85,8 @@ class ExactModel:
     def tensor(self, name: str) -> IntArray:
         """The int64 tensor `name`, checked against its digest; cached.
 
-        Raises `InputError` if the weights are not there, `DigestMismatch` if they are others.
+        Raises `InputError` if the weights are not there, `DigestMismatch` if they are others,
+        `WrongMaterial` if no model may hold them.
         """
         if name not in self._tensors:
             self._tensors[name] = self.stored(name).astype(np.int64)
@@ -87,8 +99,11 @@ class ExactModel:
         """
         stored = self.specification.tensors[name]
         if self.folder is None and name in self._tensors:
-            return self._tensors[name].astype(stored.dtype)
-        return stored_from_bytes(self._read(name, stored), stored.type)
+            data = to_bytes(self._tensors[name], stored.dtype)  # which no narrower type may cut
+            return stored_from_bytes(data, stored.type)
+        values = stored_from_bytes(self._read(name, stored), stored.type)
+        check_stored(self.specification, name, values)
+        return values
 
     def forget(self) -> None:
         """Drop cached tensors; a large model need not stay in memory as int64."""
@@ -96,9 +111,9 @@ class ExactModel:
             self._tensors.clear()
 
     def check_all(self) -> None:
-        """Read and hash every tensor and the tokenizer; raises `DigestMismatch`."""
-        for name, stored in self.specification.tensors.items():
-            self._read(name, stored)
+        """Read every tensor and the tokenizer; raises as `tensor` does."""
+        for name in self.specification.tensors:
+            self.stored(name)
         self.tokenizer_bytes()
 
     def tokenizer_bytes(self) -> bytes | None:

@@ -24,7 +24,7 @@ from zkllm.backends.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation, UnsupportedModel
 from zkllm.exact import arithmetic, bounds, specification
 from zkllm.exact.model import ExactModel
-from zkllm.tensors import IntArray
+from zkllm.tensors import IntArray, magnitude
 
 ROWS = [1, 3, 37, 64, 65]
 LIMBS = [4, 16]
@@ -107,7 +107,7 @@ def norm_alone(
     gain: int = 200,
     limb: int = 8,
 ) -> tuple[Alone, Norm]:
-    bound = max(1, arithmetic.magnitude(x))
+    bound = max(1, magnitude(x))
     n = bounds.norm_at("norm", bound, d=x.shape[1], shift=shift, epsilon=epsilon, gain=gain)
     plan = Plan(limb)
     norm = Norm(plan, "norm", *x.shape, bound, n)
@@ -376,7 +376,7 @@ def gelu_alone(
     model: ExactModel, hidden: IntArray, table: IntArray, limb: int = 8
 ) -> tuple[Alone, Gelu]:
     plan = Plan(limb)
-    gelu = Gelu(plan, "gelu", hidden.shape, max(1, arithmetic.magnitude(hidden)), table)
+    gelu = Gelu(plan, "gelu", hidden.shape, max(1, magnitude(hidden)), table)
     plan.seal()
 
     def fill(witness: Witness) -> None:
@@ -384,7 +384,7 @@ def gelu_alone(
         assert (found == arithmetic.gelu(hidden, table)).all()
         assert (witness.integers(gelu.input) == hidden).all()
         assert (witness.integers(gelu.output) == found).all()
-        assert arithmetic.magnitude(hidden) <= gelu.largest
+        assert magnitude(hidden) <= gelu.largest
 
     return Alone(plan, model, fill, gelu.check), gelu
 

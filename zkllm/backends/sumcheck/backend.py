@@ -33,6 +33,7 @@ from zkllm.errors import (
 )
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Attention, Mlp, Specification
+from zkllm.exact.stored import check_range
 from zkllm.extras import require_packages
 from zkllm.files import read_limited, unit_file_name, write_atomically
 from zkllm.records import from_json, to_json, word
@@ -62,12 +63,17 @@ class Commitment:
 
     @classmethod
     def from_bytes(cls, data: bytes, what: str) -> Commitment:
-        """Raises `InvalidBundle` for anything that `to_bytes` does not write."""
+        """Raises `InvalidBundle` for anything that `to_bytes` does not write.
+
+        Raises `WrongMaterial` for a table of integers that no model may hold.
+        """
         found: Commitment = from_json(cls, parse_canonical_json(data, what), what)
         if found.format != _FORMAT:
             raise InvalidBundle(f"{what}: expected format {_FORMAT}, got {found.format}")
         if not re.fullmatch(f"[0-9a-f]{{{2 * HASH}}}", found.root):
             raise InvalidBundle(f"{what}: expected a root of {HASH} bytes, got {found.root!r:.80}")
+        for name, table in found.tables.items():
+            check_range(f"{what}: table {word(name)}", table)
         return found
 
     def require(self, path: Path, model: ExactModel, unit: str) -> None:

@@ -97,7 +97,7 @@ def circuit_of(specification: Specification, unit: str, tokens: int, generated: 
     elif isinstance(found, Attention):
         table = np.zeros(specification.tensors[found.exp].shape, dtype=np.int64)
         # the largest entry, from the bound on the sum of as many as there are positions
-        table[0] = found.total // specification.architecture.context
+        table[0] = max(1, found.total // specification.architecture.context)
         tables[found.exp] = table
     else:
         tables[found.gelu] = np.zeros(specification.tensors[found.gelu].shape, dtype=np.int64)

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from zkllm.tensors import IntArray
+from zkllm.tensors import IntArray, magnitude
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 """Canonical field elements; a last axis of length 2 where they are of the extension."""
@@ -206,8 +206,7 @@ def _contract_piece(limbs: npt.NDArray[np.float64], piece: IntArray, limb: int) 
     out = np.zeros((piece.shape[1], 2), dtype=np.uint64)
     shift = 0
     while True:
-        largest = max(int(piece.max()), -int(piece.min())) if piece.size else 0
-        last = largest < 1 << limb
+        last = magnitude(piece) < 1 << limb
         part = piece if last else piece & ((1 << limb) - 1)
         sums = to_field((limbs @ part.astype(np.float64)).astype(np.int64))
         for row in range(6):

@@ -159,7 +159,7 @@ def weights(dims: Dims, point: Point) -> Words:
 
 
 def value_at(values: IntArray, point: Point) -> Ext:
-    """The extension of a tensor of integers below 2^62 at `point`."""
+    """The extension of a tensor of any integers of 64 bits at `point`."""
     first, rest = values.shape[:1], values.shape[1:]
     rows = contract(weights(first, point[:1]), values.reshape(len(values), -1))
     return dot(rows, weights(rest, point[1:]))
