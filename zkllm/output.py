@@ -166,9 +166,12 @@ def trouble(failure: Error | OSError) -> None:
 
 
 def hint(text: str, console: Console = err, margin: str = "") -> None:
-    """What to do, if there is anything to say."""
-    if text:
-        paragraph(console, f"{margin}[cyan]hint:[/] ", text, len(margin) + 6)
+    """What to do, if there is anything to say; more lines are code, shown to be copied."""
+    first, *code = text.split("\n")
+    if first:
+        paragraph(console, f"{margin}[cyan]hint:[/] ", first, len(margin) + 6)
+    for line in code:
+        console.print(shown(line))
 
 
 def note(line: str) -> None:

@@ -18,6 +18,7 @@ import torch
 from tests.checkpoints.conftest import Weights, rewrite
 from tests.checkpoints.reference import change_json, distance
 from tests.checkpoints.test_layouts import same
+from tests.commands import zkllm
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import sha256, tagged
 from zkllm.errors import Error, InputError, UnsupportedModel
@@ -244,11 +245,13 @@ def test_the_two_lines_convert_what_torch_saved(
     for file, part in files.items():
         torch.save({n: tensors[n] for n in part}, folder / file)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(InputError) as caught:
-        Checkpoint.from_folder(folder)
-    assert len(caught.value.hint.splitlines()) == 2
+    done = zkllm("export", folder, "-o", tmp_path / "model")
+    assert done.code == 4
+    _, hint, *lines = done.err.splitlines()
+    assert hint == "hint: convert it with two lines of Python:"
+    assert len(lines) == 2
     script = tmp_path / "convert.py"
-    script.write_text(caught.value.hint)
+    script.write_text("\n".join(lines))
     runpy.run_path(str(script))
     assert same(Checkpoint.from_folder(folder), tiny_checkpoint)
 

@@ -57,7 +57,8 @@ class Folder:
         if not self.has(name):
             raise InputError(
                 f"{self.path}: expected {name}, found none",
-                hint="a checkpoint is config.json, model.safetensors and tokenizer.json",
+                hint="a checkpoint is config.json, model.safetensors and tokenizer.json "
+                "(or vocab.json and merges.txt)",
             )
         data = read_limited(self.path / name, limit)
         self.digests[name] = sha256(data)
@@ -121,7 +122,8 @@ class Folder:
                 raise InputError(
                     f"{self.path}: expected {WEIGHTS}, found {pickled}, "
                     "which can run code when it is read",
-                    hint=_conversion(self.path, sharded=pickled.endswith("json")),
+                    hint="convert it with two lines of Python:\n"
+                    + _conversion(self.path, sharded=pickled.endswith("json")),
                 )
         for name, what in _ELSEWHERE.items():
             if self.has(name):
