@@ -56,6 +56,12 @@ def test_a_stop_id_that_is_no_token_is_refused(file: str, value: object) -> None
         stop_ids(*arguments, 29)
 
 
+def test_there_are_not_more_stop_ids_than_a_specification_holds() -> None:
+    assert len(stop_ids({"eos_token_id": list(range(256)) * 2}, None, 1000)) == 256
+    with pytest.raises(UnsupportedModel, match="at most 256 stop ids expected, got 257"):
+        stop_ids({"eos_token_id": list(range(257))}, None, 1000)
+
+
 CHANGING = {
     "bad_words_ids": [[5]],
     "begin_suppress_tokens": [5],
@@ -83,6 +89,15 @@ def test_what_changes_greedy_text_is_refused_by_name(file: str, key: str) -> Non
     arguments: Any = (said, None) if file == "config.json" else ({}, said)
     with pytest.raises(UnsupportedModel, match=f"^{file}: {key} changes what greedy decoding"):
         check_greedy(*arguments)
+
+
+@pytest.mark.parametrize("key", ["bos_token_id", "pad_token_id"])
+@pytest.mark.parametrize("value", [True, 1.0, "x", [1]])
+def test_other_ids_are_integers(key: str, value: object) -> None:
+    with pytest.raises(UnsupportedModel, match=f"^config.json: {key} must be an integer or null"):
+        check_greedy({key: value}, None)
+    with pytest.raises(UnsupportedModel, match=f"^generation_config.json: {key} must be an int"):
+        check_greedy({}, {key: value})
 
 
 @pytest.mark.parametrize("value", [True, 2, 0.9, "1", [1]])

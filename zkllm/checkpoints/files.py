@@ -128,7 +128,7 @@ class Folder:
         for name, what in _ELSEWHERE.items():
             if self.has(name):
                 raise InputError(f"{self.path}: expected {WEIGHTS}, found {name}: {what}")
-        parts = sorted(path.name for path in self.path.glob("*.safetensors"))
+        parts = sorted(path.name for path in self.path.glob("*.safetensors") if path.is_file())
         if parts:
             raise InputError(
                 f"{self.path}: expected {WEIGHTS} or {INDEX}, found {word(parts[0])}",

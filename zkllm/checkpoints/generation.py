@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zkllm.errors import UnsupportedModel
+from zkllm.exact.specification import MAX_STOP_IDS
 from zkllm.records import word
 
 END_OF_TEXT = 50256
@@ -122,7 +123,12 @@ def stop_ids(
                 f"got {item!r:.40}",
                 hint="null stands for no stop token",
             )
-    return tuple(dict.fromkeys(item for item in found if item < vocabulary))
+    stops = tuple(dict.fromkeys(item for item in found if item < vocabulary))
+    if len(stops) > MAX_STOP_IDS:
+        raise UnsupportedModel(
+            f"{file}: at most {MAX_STOP_IDS} stop ids expected, got {len(stops)}"
+        )
+    return stops
 
 
 def check_greedy(config: Mapping[str, Any], generation: Mapping[str, Any] | None) -> list[str]:
@@ -132,6 +138,11 @@ def check_greedy(config: Mapping[str, Any], generation: Mapping[str, Any] | None
     """
     files = {"config.json": config, "generation_config.json": generation or {}}
     for file, settings in files.items():
+        for key in ("bos_token_id", "pad_token_id"):
+            if type(settings.get(key, 0)) is not int and settings[key] is not None:
+                raise UnsupportedModel(
+                    f"{file}: {key} must be an integer or null, got {settings[key]!r:.40}"
+                )
         for key in sorted(settings):
             if key in _NEUTRAL and not _says(settings[key], _NEUTRAL[key]):
                 raise UnsupportedModel(
