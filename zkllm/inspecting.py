@@ -10,6 +10,7 @@ from zkllm.backends.sumcheck.estimates import describe
 from zkllm.bundle import MAGIC, MAX_TEXT, VERSION, Header, Section, read_header
 from zkllm.digests import sha256
 from zkllm.errors import InputError, LimitExceeded
+from zkllm.exact.meaning import claimed
 from zkllm.exact.model import ExactModel, size_on_disk
 from zkllm.files import read_limited
 from zkllm.policy import Policy
@@ -122,6 +123,7 @@ def _model(folder: Path) -> dict[str, Any]:
         "residual_bound_bits": max(spec.boundary_bounds()).bit_length(),
         "tensors": len(spec.tensors),
         "stop_ids": list(spec.stop_ids),
+        "claimed": list(claimed(spec)),
     }
 
 

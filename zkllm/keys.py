@@ -12,6 +12,7 @@ from zkllm.bundle import BackendName
 from zkllm.digests import Digest
 from zkllm.errors import InputError
 from zkllm.exact.check import check_bounds
+from zkllm.exact.meaning import check_meaning
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
 from zkllm.extras import require_packages
@@ -52,6 +53,7 @@ def setup(
     planned.require_fit()
     progress("proving the bounds of the model again")
     check_bounds(model)
+    check_meaning(model)
     made = {}
     for unit, name in planned.backends.items():
         if name != backend:
@@ -89,6 +91,7 @@ def policy_for(
     model, keys = ExactModel.open(model), None if keys is None else as_path(keys, "keys")
     backends = [backends] if isinstance(backends, str) else backends
     check_bounds(model)
+    check_meaning(model)
     model.tokenizer_bytes()
     units: dict[str, BackendName] = {}
     pins: dict[str, dict[str, Digest]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -152,7 +153,7 @@ def test_gelu_tables_rise_fall_and_end_in_zero(
 
 def test_a_table_that_would_not_end_is_refused():
     with pytest.raises(OverflowError, match="more than 1048576 entries"):
-        tables._until_zero(lambda u: tables.Decimal(1))
+        tables._until_zero(itertools.repeat(tables.Decimal(1)))
 
 
 def test_relu_is_the_empty_correction():

@@ -49,8 +49,10 @@ _LIMITS: Mapping[str, int] = {
     "score_shift": 62,
     "epsilon": VARIANCE_LIMIT,
     "variance": VARIANCE_LIMIT,
+    "argument_bits": 62,
+    "logrows": 62,
 }
-"""What numbers of units may not reach, by name; all others stay below `FLOAT64_LIMIT`."""
+"""What numbers of these names may not reach; all others stay below `FLOAT64_LIMIT`."""
 _TABLES: Mapping[str, str] = {"exp": "table.exp", "gelu": "table.gelu"}
 """The name of a table by the field that names it; all units share one."""
 

@@ -6,7 +6,8 @@ A table is *stored* in the exact model and its digest is checked; this code only
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Iterator
 from decimal import ROUND_FLOOR, Decimal, localcontext
 
 import numpy as np
@@ -15,6 +16,8 @@ from zkllm.tensors import IntArray
 
 _DIGITS = 60
 """Working precision: an entry would have to lie within 10^-50 of a tie to be rounded wrongly."""
+_GUARD = 20
+"""More digits where each entry comes from the one before."""
 _LIMIT = 1 << 20
 """No table is longer than this."""
 
@@ -33,25 +36,33 @@ def _constant(values: list[int]) -> IntArray:
     return table
 
 
-def _until_zero(entry: Callable[[int], Decimal]) -> IntArray:
-    """Entries 0, 1, ... up to and with the first that rounds to 0 for good."""
+def _until_zero(entries: Iterator[Decimal]) -> IntArray:
+    """All entries up to and with the first that rounds to 0 for good."""
     values: list[int] = []
-    while len(values) < _LIMIT:
-        values.append(_round(entry(len(values))))
-        # Both tables end at 0 on a falling slope; u·Φ(-u) also starts at 0, hence the length.
-        if values[-1] == 0 and len(values) > 1 and max(values) > 0:
+    risen = False
+    for entry in itertools.islice(entries, _LIMIT):
+        values.append(_round(entry))
+        risen = risen or values[-1] > 0
+        # Both tables end at 0 on a falling slope; u·Φ(-u) also starts at 0.
+        if values[-1] == 0 and risen:
             return _constant(values)
     raise OverflowError(f"a table would need more than {_LIMIT} entries")
+
+
+def _powers(first: Decimal, ratio: Decimal) -> Iterator[Decimal]:
+    """`first`·`ratio`^u for u = 0, 1, ...; 2^20 products lose 7 of `_GUARD` more digits."""
+    while True:
+        yield first
+        first *= ratio
 
 
 @functools.cache
 def exp_free(argument_bits: int, value_bits: int) -> IntArray:
     """EXP[u] = round(2^k·exp(-u·2^-a)) with a = `argument_bits`, k = `value_bits`; ends in 0."""
     with localcontext() as context:
-        context.prec = _DIGITS
+        context.prec = _DIGITS + _GUARD
         step = Decimal(2) ** -argument_bits
-        scale = Decimal(2) ** value_bits
-        return _until_zero(lambda u: scale * (-u * step).exp())
+        return _until_zero(_powers(Decimal(2) ** value_bits, (-step).exp()))
 
 
 @functools.cache
@@ -63,12 +74,11 @@ def exp_ezkl(scale: int, offset: int, logrows: int) -> IntArray:
     the range of z and the value.
     """
     with localcontext() as context:
-        context.prec = _DIGITS
-        log_base = FLOAT32_E.ln()
+        context.prec = _DIGITS + _GUARD
         unit = Decimal(2) ** scale
-        return _constant(
-            [_round(unit * ((offset - z) * log_base / unit).exp()) for z in range(2**logrows - 8)]
-        )
+        step = FLOAT32_E.ln() / unit
+        entries = _powers(unit * (offset * step).exp(), (-step).exp())
+        return _constant([_round(e) for e in itertools.islice(entries, 2**logrows - 8)])
 
 
 def _erf(x: Decimal) -> Decimal:
@@ -105,7 +115,7 @@ def gelu_erf(fraction: int) -> IntArray:
         context.prec = _DIGITS + 15
         root = Decimal(2).sqrt()
         unit = Decimal(2) ** fraction
-        return _until_zero(lambda u: u * (1 - _erf(u / unit / root)) / 2)
+        return _until_zero(u * (1 - _erf(u / unit / root)) / 2 for u in itertools.count())
 
 
 @functools.cache
@@ -122,7 +132,7 @@ def gelu_tanh(fraction: int) -> IntArray:
             # (1 - tanh(a))/2 = 1/(exp(2a) + 1)
             return u / ((2 * slope * (x + cubic * x**3)).exp() + 1)
 
-        return _until_zero(entry)
+        return _until_zero(entry(u) for u in itertools.count())
 
 
 def relu() -> IntArray:
