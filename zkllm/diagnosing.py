@@ -16,7 +16,6 @@ from zkllm.extras import installed
 from zkllm.planning import memory_available
 from zkllm.workers import usable_cores
 
-FORMAT = 1
 _GROUPS = ("", "run", "prove", "ezkl", "train")
 """The base install, and the extras that a user may want."""
 
@@ -59,7 +58,7 @@ class Diagnosis:
 
     def to_json(self) -> dict[str, Any]:
         where = None if self.kernels is None else str(self.kernels)
-        return {"format": FORMAT} | asdict(self) | {"kernels": where}
+        return asdict(self) | {"kernels": where}
 
 
 def diagnose() -> Diagnosis:

@@ -62,6 +62,20 @@ def read_limited(path: Path, limit: int) -> bytes:
     return data
 
 
+def read_stream(stream: IO[bytes], name: str, limit: int) -> bytes:
+    """All bytes of `stream`, of which there are `limit` at most.
+
+    Raises `LimitExceeded` for more of them, `InputError` if they cannot be read.
+    """
+    try:
+        data = stream.read(limit + 1)
+    except OSError as err:
+        raise _cannot_read(Path(name), err) from err
+    if len(data) > limit:
+        raise LimitExceeded(f"{name}: at most {limit} bytes expected, got more")
+    return data
+
+
 def _cannot_read(path: Path, err: OSError) -> InputError:
     return InputError(f"{path}: {(err.strerror or str(err)).lower()}")
 

@@ -45,7 +45,7 @@ def _container(data: bytes, model: ExactModel | None) -> dict[str, Any]:
     sections = {section.name: section for section in header.sections}
     facts: dict[str, Any] = {
         "artefact": header.kind,
-        "format": VERSION,
+        "artefact_format": VERSION,
         "digest": sha256(data),
         "size_bytes": len(data),
     }
@@ -95,7 +95,7 @@ def _evidence(name: str, section: Section, header: Header, model: ExactModel | N
 def _commitment(commitment: Commitment, data: bytes) -> dict[str, Any]:
     return {
         "artefact": "commitment to weights",
-        "format": commitment.format,
+        "artefact_format": commitment.format,
         "digest": sha256(data),
         "unit": commitment.unit,
         "model": commitment.model,

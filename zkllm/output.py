@@ -12,10 +12,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -32,6 +32,12 @@ from zkllm.reports import verdict_of, worst_first
 from zkllm.verifying import Report
 from zkllm.wording import harmless, one_line, quiet_json, quoted, unit_ranges
 
+Detail = Literal["quiet", "normal", "verbose"]
+"""How much is said beside the results: nothing but errors, the usual, or every step as a line."""
+
+_detail: Detail = "normal"
+_told = False
+"""Whether a value was emitted already."""
 _moving: Live | None = None
 """What is drawn on the terminal again and again, if anything is."""
 
@@ -73,11 +79,16 @@ err = _Aside(highlight=False, soft_wrap=True, emoji=False, stderr=True)
 _drawing = Console(highlight=False, emoji=False, stderr=True)
 
 
-def survive_any_locale() -> None:
-    """Let stdout and stderr escape what their encoding cannot spell, instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+def begin() -> None:
+    """Forget what an earlier command of this process chose and told."""
+    global _detail, _told
+    _detail, _told = "normal", False
+
+
+def say(detail: Detail) -> None:
+    """Say so much from now on."""
+    global _detail
+    _detail = detail
 
 
 def abandon(stream: TextIO) -> None:
@@ -104,9 +115,21 @@ def text(value: str) -> None:
     _write(value if value.endswith("\n") else value + "\n")
 
 
-def emit_json(value: Any) -> None:
-    """`value` on stdout, indented, keys sorted."""
-    _write(quiet_json(json.dumps(value, indent=2, sort_keys=True)) + "\n")
+JSON_FORMAT = 1
+"""The number of all that `--json` prints: see `docs/json.md` and `docs/schemas`."""
+
+
+def emit_json(value: Mapping[str, Any], *, unless_told: bool = False) -> None:
+    """`value` with the number of its format on stdout, indented, keys sorted.
+
+    `unless_told` leaves it out where something was emitted before: one command, one value.
+    """
+    global _told
+    if unless_told and _told:
+        return
+    _told = True
+    data = json.dumps({"format": JSON_FORMAT} | dict(value), indent=2, sort_keys=True)
+    _write(quiet_json(data) + "\n")
 
 
 def _write(data: str) -> None:
@@ -152,6 +175,11 @@ def error(failure: Error, word: str = "") -> None:
     word = word or ("refused" if isinstance(failure, VerificationError) else "error")
     paragraph(err, f"[bold red]{word}:[/] ", failure.sentence, len(word) + 2)
     hint(failure.hint)
+    cause = failure.__cause__ if _detail == "verbose" else None
+    while cause is not None:
+        told = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
+        paragraph(err, "[dim]because:[/] ", one_line(told)[:500], 9)
+        cause = cause.__cause__
 
 
 def trouble(failure: Error | OSError) -> None:
@@ -176,7 +204,8 @@ def hint(text: str, console: Console = err, margin: str = "") -> None:
 
 def note(line: str) -> None:
     """One line on stderr that is neither a result nor an error."""
-    err.print(f"  {shown(line)}", style="dim")
+    if _detail != "quiet":
+        err.print(f"  {shown(line)}", style="dim")
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> None:
@@ -264,6 +293,8 @@ def report(result: Report, path: Path | None = None) -> None:
     colour = "yellow" if result.assumptions else "green"
     name = f"  [dim]{shown(path)}[/]" if path is not None else ""
     out.print(f"[bold {colour}]{result.verdict}[/]{name}")
+    if _detail == "quiet":
+        return
     statement = result.statement
     rows = [("bundle", str(result.bundle)), ("model", str(statement.model))]
     if statement.kind == "text":
@@ -311,21 +342,24 @@ def failure(problem: Error, path: Path | None = None) -> None:
 
 
 class _Lines:
-    """Progress as plain lines, one in five seconds at most: quick work stays silent."""
+    """Progress as plain lines, one in five seconds at most: quick work stays silent.
+
+    Every line is told to those who asked for it.
+    """
 
     def __init__(self) -> None:
         self._time = time.monotonic()
 
     def tell(self, line: str) -> None:
         now = time.monotonic()
-        if now > self._time + 5:
+        if _detail == "verbose" or now > self._time + 5:
             self._time = now
             note(line)
 
 
 def _can_draw() -> bool:
-    """Whether stderr is a terminal on which a line can be drawn again."""
-    return _drawing.is_terminal and not _drawing.is_dumb_terminal
+    """Whether stderr is a terminal on which a line can be drawn again, and should be."""
+    return _detail == "normal" and _drawing.is_terminal and not _drawing.is_dumb_terminal
 
 
 def _spinner_name() -> str:
@@ -382,6 +416,8 @@ class UnitProgress:
 
     def tell(self, line: str) -> None:
         """Show `line` beside the bar."""
+        if _detail == "verbose":
+            note(line)
         self.bar.update(self.task, description=shown(line))
 
     def advance(self, unit: str, backend: str, done: bool) -> None:

@@ -73,6 +73,12 @@ def failure_json(failure: Error) -> dict[str, Any]:
     }
 
 
+def usage_json(message: str, code: int) -> dict[str, Any]:
+    """A command that was not understood, in the form of an error."""
+    told = {"class": "UsageError", "clause": "", "hint": "", "message": message}
+    return {"error": told, "exit_code": code}
+
+
 # How units were checked
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -56,27 +57,42 @@ _INTERRUPTED = "interrupted: nothing half-written was left; the same command goe
 def _run() -> int:
     import click
 
-    from zkllm import output
     from zkllm.cli.commands import cli
-    from zkllm.errors import Error
+    from zkllm.errors import BackendError, Error
 
-    output.survive_any_locale()
+    _survive_any_locale()
     try:
         return cli.main(prog_name="zkllm", standalone_mode=False) or 0
     except click.ClickException as failure:
+        if "--json" in sys.argv:
+            from zkllm import output, reports
+
+            value = reports.usage_json(failure.format_message(), failure.exit_code)
+            output.emit_json(value, unless_told=True)
         failure.show()
-        return failure.exit_code
-    except Error as failure:
-        output.error(failure)
         return failure.exit_code
     except click.Abort:
         raise KeyboardInterrupt from None
-    except MemoryError:
-        output.err.print("[bold red]error:[/] out of memory")
-        return 5
-    except OSError as failure:
-        output.trouble(failure)
-        return 1 if isinstance(failure, BrokenPipeError) else 5
+    except (Error, MemoryError, OSError) as failure:
+        # rich and numpy are loaded by those who need them: `--version` and `--help` do not
+        from zkllm import output, reports
+
+        if isinstance(failure, OSError):
+            output.trouble(failure)
+            return 1 if isinstance(failure, BrokenPipeError) else 5
+        if isinstance(failure, MemoryError):
+            failure = BackendError("out of memory")
+        if "--json" in sys.argv:
+            output.emit_json(reports.failure_json(failure), unless_told=True)
+        output.error(failure)
+        return failure.exit_code
+
+
+def _survive_any_locale() -> None:
+    """Let stdout and stderr escape what their encoding cannot spell, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 # Signals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 
 import click
@@ -20,11 +21,17 @@ class _Commands(click.Group):
         if name not in _COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"zkllm.cli.{name}").command
+        _let_choose_detail(command)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and name not in _COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name, _COMMANDS, 1)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {name[:40]!r}.{meant}")
         found = super().resolve_command(ctx, args)
         loaded()
         return found
@@ -32,6 +39,33 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
+
+
+def _let_choose_detail(command: click.Command) -> None:
+    """Give `command`, and those below it, the options -q and -v, once."""
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _let_choose_detail(below)
+    elif not any(option in command.params for option in _DETAIL):
+        command.params += _DETAIL
+
+
+def _choose(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from zkllm import output
+
+        output.say("quiet" if option.name == "quiet" else "verbose")
+
+
+_DETAIL: list[click.Parameter] = [
+    click.Option(
+        [f"-{name[0]}", f"--{name}"], is_flag=True, expose_value=False, callback=_choose, help=text
+    )
+    for name, text in (
+        ("quiet", "Say nothing beside results, in short, and errors."),
+        ("verbose", "Say every step, and what an error came from."),
+    )
+]
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -53,3 +87,6 @@ def cli() -> None:
     Exit codes: 0 verified or done, 1 unexpected, 2 usage, 3 refused, 4 bad input,
     5 backend or environment, 130 interrupted, 143 terminated.
     """
+    from zkllm import output
+
+    output.begin()

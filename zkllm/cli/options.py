@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from zkllm.backends import AVAILABLE, DEFAULT
+from zkllm.errors import InputError
+from zkllm.files import read_limited, read_stream
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 
@@ -54,6 +60,37 @@ jobs = click.option(
     metavar="N",
     help="At most N processes prove units of sumcheck at once.  [default: one a core]",
 )
+
+
+STDIN = "-"
+"""The name that stands for standard input."""
+MAX_PROMPT = 4 << 20
+
+
+def prompt_file(text: str) -> Callable[[F], F]:
+    """The option --prompt-file, whose content `read_prompt` reads."""
+    return click.option("--prompt-file", type=PATH, metavar="FILE", help=text)
+
+
+def read_prompt(prompt: str | None, file: Path | None) -> str | None:
+    """The prompt of -p TEXT, of -p - from standard input, or of a file; None if there is none.
+
+    Bytes are taken as they are, a line break at their end included: it is part of what is proved.
+    Raises `InputError` for what is not UTF-8.
+    """
+    if prompt is not None and file is not None:
+        raise click.UsageError("give either --prompt TEXT or --prompt-file FILE")
+    if file is not None and str(file) != STDIN:
+        name, data = str(file), read_limited(file, MAX_PROMPT)
+    elif prompt == STDIN or file is not None:
+        name = "standard input"
+        data = read_stream(sys.stdin.buffer, name, MAX_PROMPT)
+    else:
+        return prompt
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as err:
+        raise InputError(f"{name}: not UTF-8 at byte {err.start}") from err
 
 
 class BlockRange(click.ParamType):  # type: ignore[type-arg]

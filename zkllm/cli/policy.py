@@ -100,7 +100,7 @@ def init(
     with write_atomically(file) as handle:
         handle.write(policy.to_toml().encode())
     output.facts(demands)
-    output.err.print(f"policy in {output.shown(file)}", style="dim")
+    output.note(f"policy in {file}")
 
 
 def _demands(policy: Policy) -> list[tuple[str, str]]:

@@ -15,7 +15,8 @@ from zkllm.wording import bytes_text
 
 @click.command("run")
 @click.argument("model", type=options.PATH)
-@click.option("-p", "--prompt", help="Text to continue.")
+@click.option("-p", "--prompt", help="Text to continue; - reads it from standard input.")
+@options.prompt_file("Text to continue, as it stands in FILE.")
 @click.option("-n", "--new-tokens", type=int, default=1, show_default=True, help="At most so many.")
 @click.option("--hidden", type=options.PATH, help="For a fragment: a .npy file of integer rows.")
 @click.option("--pad", type=int, metavar="T", help="Fill up to the T positions of a circuit.")
@@ -26,6 +27,7 @@ from zkllm.wording import bytes_text
 def command(
     model: Path,
     prompt: str | None,
+    prompt_file: Path | None,
     new_tokens: int,
     hidden: Path | None,
     pad: int | None,
@@ -40,16 +42,18 @@ def command(
 
     \b
       zkllm run model -p "12+34=" -n 3 -o answer.trace
+      zkllm run model --prompt-file question.txt -n 20
       zkllm run block5 --hidden rows.npy -o block5.trace
     """
     from zkllm import bundle, running
     from zkllm.exact.model import ExactModel
 
-    if (prompt is None) == (hidden is None):
-        raise click.UsageError("give either --prompt TEXT or --hidden FILE")
+    if (prompt is None and prompt_file is None) == (hidden is None):
+        raise click.UsageError("give either --prompt TEXT (or --prompt-file) or --hidden FILE")
     if trace is not None:
         refuse_overwriting(trace, force=force)
     exact = ExactModel.from_folder(model)
+    text = options.read_prompt(prompt, prompt_file)
     with output.spinner("running"):
         if hidden is not None:
             rows = running.read_hidden(hidden)
@@ -63,7 +67,7 @@ def command(
         else:
             result = running.run(
                 exact,
-                prompt or "",
+                text or "",
                 new_tokens,
                 device=device,
                 pad_to=pad,
@@ -85,4 +89,4 @@ def command(
     else:
         output.out.print(f"fragment of {statement.positions} rows: {statement.boundaries[-1]}")
     if size is not None:
-        output.err.print(f"trace of {bytes_text(size)} in {output.shown(trace)}", style="dim")
+        output.note(f"trace of {bytes_text(size)} in {trace}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ from pathlib import Path
 import click
 
 from zkllm import output, reports
+from zkllm.bundle import largest_size
 from zkllm.cli import options
 from zkllm.errors import Error, WrongMaterial
-from zkllm.files import write_atomically
+from zkllm.files import read_stream, write_atomically
 from zkllm.material import Material
 from zkllm.reports import Outcome
 from zkllm.verifying import Report, Request, verify_with
@@ -32,7 +34,8 @@ _CLAUSES = {
 @options.model
 @options.keys
 @click.option("--nonce", help="The nonce that the bundle must repeat and bind.")
-@click.option("--prompt", help="The prompt that the bundle must answer.")
+@click.option("-p", "--prompt", help="The prompt that the bundle must answer.")
+@options.prompt_file("The prompt that the bundle must answer, as it stands in FILE.")
 @click.option("-n", "--new-tokens", type=int, help="How many tokens were asked for.")
 @click.option("--junit", type=options.PATH, metavar="FILE", help="Write a JUnit report too.")
 @options.as_json
@@ -45,6 +48,7 @@ def command(
     keys: Path | None,
     nonce: str | None,
     prompt: str | None,
+    prompt_file: Path | None,
     new_tokens: int | None,
     junit: Path | None,
     as_json: bool,
@@ -53,14 +57,17 @@ def command(
 
     Policy, model and keys are the verifier's: they are read once, and what is wrong with them is
     an error of its own. Nothing that a bundle says about itself is believed before its evidence
-    is checked. The report names, weakest first, how each unit was checked.
+    is checked. The report names, weakest first, how each unit was checked. - is standard input.
 
     \b
       zkllm verify answer.bundle --policy policy.toml --model model
       zkllm verify *.bundle --policy policy.toml --model model --junit report.xml
     """
+    asked = [*map(str, bundles), prompt, str(prompt_file)].count(options.STDIN)
+    if asked > 1:
+        raise click.UsageError("standard input can be read once: give - once")
+    request = Request(nonce, options.read_prompt(prompt, prompt_file), new_tokens)
     material = Material.gather(policy, model, keys)
-    request = Request(nonce, prompt, new_tokens)
     began = datetime.datetime.now(datetime.UTC)
     outcomes: list[Outcome] = []
     troubles: list[Error | OSError] = []
@@ -98,13 +105,20 @@ def _judge(path: Path, material: Material, request: Request) -> Outcome:
     result: Report | Error
     try:
         with output.spinner(f"verifying {path}") as progress:
-            result = verify_with(material, path, request=request, progress=progress)
+            bundle = _standard_input(material) if str(path) == options.STDIN else path
+            result = verify_with(material, bundle, request=request, progress=progress)
     except WrongMaterial:
         raise
     except Error as failure:
         failure.clause = failure.clause or _CLAUSES[reports.verdict_of(failure)]
         result = failure
     return Outcome(path, result, time.perf_counter() - start)
+
+
+def _standard_input(material: Material) -> bytes:
+    """A bundle, no longer than any can be that the policy allows."""
+    limit = largest_size(material.model.specification, material.policy.units)
+    return read_stream(sys.stdin.buffer, "standard input", limit)
 
 
 def _show(outcome: Outcome) -> None:
