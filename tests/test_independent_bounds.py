@@ -28,6 +28,9 @@ from tests.backends.sumcheck.forging import (
     claims,
     small_model,
 )
+from tests.exact.test_agreement import TOGETHER
+from tests.exact.test_agreement import moved as with_constant
+from tests.fitting import fitted, with_unit
 from tests.independent import bounds, protocol
 from tests.independent.field import P
 from tests.independent.tensors import flat
@@ -44,6 +47,7 @@ from tests.test_independent import (
 )
 from zkllm.backends.base import Claim
 from zkllm.checkpoints import Config
+from zkllm.exact import bounds as proven_bounds
 from zkllm.exact import model as models
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
@@ -399,3 +403,21 @@ def test_a_table_of_zeros() -> None:
     spec, tensors = model.specification, tensors_of(model)
     with pytest.raises(independent.Refused, match="no table of"):
         proven(ExactModel.in_memory(spec, tensors | {"table.exp": np.zeros_like(table)}))
+
+
+# What executors and provers could not hold
+
+
+@pytest.mark.parametrize("name", [*TOGETHER, "a shift beyond float64"])
+def test_what_nobody_could_hold(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model()
+    numbers, tensors = TOGETHER.get(name, ({"norm.shift": 51}, {}))
+    unit: Any = model.specification.units()["attention[0]"]
+    for path, value in numbers.items():
+        unit = with_constant(unit, path.split("."), value)
+    spec = with_unit(model.specification, "attention[0]", unit)
+    with monkeypatch.context() as patched:
+        patched.setattr(proven_bounds, "require", lambda value, *_: value)
+        made = fitted(spec, tensors_of(model) | tensors)
+    with pytest.raises(independent.Refused, match=r"no room for|may leave the exact range"):
+        proven(made)

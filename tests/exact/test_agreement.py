@@ -113,5 +113,37 @@ def test_a_table_is_refused_or_everybody_agrees(name: str) -> None:
     assert tried(lambda: fitted(base.specification, tensors), unit) == "true"
 
 
+TOGETHER: dict[str, tuple[dict[str, int], dict[str, IntArray]]] = {
+    "a long row of small sigma": (
+        {"norm.epsilon": 2**60, "norm.gain": 2**36, "query.shift": 40, "key.shift": 40},
+        {"attention[0].value.weight": np.zeros((6, 6), dtype=np.int64)},
+    ),
+    "a long table of coarse scores": (
+        {"score_shift": 46},
+        {"table.exp": np.arange(2**18, 0, -1)},
+    ),
+    "queries and keys that are large in turn": (
+        {"norm.gain": 1, "query.shift": 0, "key.shift": 0, "value.shift": 0},
+        {
+            "attention[0].query.bias": np.array([2**38, 0, 0, 0, 0, 0]),
+            "attention[0].key.bias": np.array([0, 2**38, 0, 0, 0, 0]),
+        },
+    ),
+}
+"""Numbers that float64 and numpy hold, and no window of a prover does."""
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_what_only_provers_cannot_hold_is_refused(name: str) -> None:
+    base = small_model()
+    numbers, tensors = TOGETHER[name]
+    unit: Any = base.specification.units()["attention[0]"]
+    for path, value in numbers.items():
+        unit = moved(unit, path.split("."), value)
+    specification = with_unit(base.specification, "attention[0]", unit)
+    with pytest.raises(UnsupportedModel, match="as provers confine it is"):
+        fitted(specification, tensors_of(base) | tensors)
+
+
 def test_an_idle_weight_is_no_matter_to_anybody() -> None:
     assert outcome(with_an_idle_weight(small_model()), "mlp[0]") == "true"
