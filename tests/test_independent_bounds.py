@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -176,6 +177,42 @@ def test_a_bound_that_is_off_by_one(unit: str, path: str, monkeypatch: pytest.Mo
 def test_constants_decide_bounds(path: str) -> None:
     with pytest.raises(independent.Refused, match="prove another bound"):
         proven(moved(network("odd"), "attention[0]", path, 1))
+
+
+LIMITS = [
+    ("attention[0]", {"norm shift": 51}, "norm: d·x - Σx may leave"),
+    ("attention[0]", {"norm shift": 62}, "norm.shift: out of range"),
+    ("mlp[0]", {"norm gain": 2**45}, "norm: c·K may leave"),
+    ("head", {"norm epsilon": 2**61 - 1}, "norm.variance: out of range"),
+    ("head", {"norm epsilon": 2**60, "norm gain": 2**33}, "norm: no room for x̂·σ"),
+    ("attention[0]", {"score_shift": 52}, "no room for scores"),
+    ("attention[0]", {"score_shift": 53}, "product: out of range"),
+    ("attention[0]", {"query shift": 62}, "query.shift: out of range"),
+    ("attention[0]", {"query shift": 53}, "query.accumulator: out of range"),
+    ("attention[0]", {"out shift": 52}, "out: no room for its quotient"),
+    ("mlp[0]", {"expand shift": 52}, "expand: no room for its quotient"),
+    ("mlp[0]", {"project shift": 52}, "project: no room for its quotient"),
+]
+
+
+@pytest.mark.parametrize(("unit", "constants", "refused"), LIMITS)
+def test_constants_that_no_executor_or_prover_holds(
+    unit: str, constants: dict[str, int], refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever bounds go with them; rows and tables are large, so that provers need room."""
+    monkeypatch.setattr(bounds, "equal", lambda *_: None)
+    model = network("odd")
+    tensors = tensors_of(model)
+    tensors["embed.tokens"] = tensors["embed.tokens"] << 8
+    for name in TABLES:
+        tensors[name] = np.append(tensors[name], np.zeros(5000, dtype=np.int64))
+    model = ExactModel.in_memory(model.specification, tensors)
+    proven(model)
+    for path, number in constants.items():
+        spec = with_number(model, unit, path, number)
+        model = ExactModel.in_memory(spec, tensors_of(model))
+    with pytest.raises(independent.Refused, match=re.escape(refused)):
+        proven(model)
 
 
 # Integers at the extremes of their type
