@@ -193,6 +193,12 @@ def test_what_is_not_the_same_every_time(raw: Raw, message: str) -> None:
         parse(raw.to_str().encode(), 1000)
 
 
+def test_a_token_as_long_as_a_book() -> None:
+    """Quadratic work for a unigram model, whose prompt is a few of these."""
+    with pytest.raises(InputError, match="tokens of at most 512 characters expected, got 513"):
+        parse(characters().to_str().replace('"a":1,', f'"{"a" * 513}":1,').encode(), 1000)
+
+
 def test_two_tokens_with_one_id() -> None:
     """Which of them a text has would be another in every process."""
     data = characters().to_str().replace('"a":1,', '"a":2,').encode()

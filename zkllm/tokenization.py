@@ -23,6 +23,8 @@ _FREE = 1 << 16
 _PER_TOKEN = 128
 _LONGEST_WORD = 256
 """WordPiece tries all parts of a word, which takes the cube of its length."""
+_LONGEST_TOKEN = 512
+"""A unigram model compares the rest of a text with every token that it may begin with."""
 _GROWTH = 1 << 10
 """Twenty steps that double a text are as many lines of tokenizer.json, and a gigabyte of text."""
 _stderr = threading.Lock()
@@ -176,7 +178,7 @@ def _check_model(model: Any) -> None:
 
 
 def _check_ids(tokenizer: Any, vocabulary: int) -> None:
-    """Raises `InputError` unless every id has one token, and the model a row for it.
+    """Raises `InputError` unless every id has one token, of a fair length, and a row of the model.
 
     Tokens that were added need no row, as long as no prompt has them: many a tokenizer was given
     a padding token, and the model never the row.
@@ -188,6 +190,11 @@ def _check_ids(tokenizer: Any, vocabulary: int) -> None:
             hint="this tokenizer belongs to another model",
         )
     ids = tokenizer.get_vocab(with_added_tokens=True)
+    longest = max(map(len, ids), default=0)
+    if longest > _LONGEST_TOKEN:
+        raise InputError(
+            f"tokenizer.json: tokens of at most {_LONGEST_TOKEN} characters expected, got {longest}"
+        )
     if max(ids.values(), default=0) >= vocabulary:
         largest = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=0)
         if largest >= vocabulary:
