@@ -41,10 +41,11 @@ from zkllm.exact.model import ExactModel, save
 from zkllm.exact.quantise import PRECISIONS, build
 from zkllm.exporting import export
 from zkllm.files import read_limited, write_folder_atomically
+from zkllm.hidden import read_hidden
 from zkllm.inspecting import inspect
 from zkllm.keys import policy_for
 from zkllm.policy import Policy
-from zkllm.running import read_hidden, run_fragment
+from zkllm.running import run_fragment
 from zkllm.verifying import claims, verify
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,7 +13,17 @@ PACKAGE = ROOT / "zkllm"
 
 LAYERS: list[set[str]] = [
     {"errors", "extras", "digests", "tensors", "records", "files", "data", "wording"},
-    {"exact", "checkpoints", "statement", "bundle", "policy", "tokenization", "vetting", "workers"},
+    {
+        "exact",
+        "checkpoints",
+        "statement",
+        "bundle",
+        "policy",
+        "hidden",
+        "tokenization",
+        "vetting",
+        "workers",
+    },
     {"backends"},
     {"material"},
     {"verifying"},

@@ -254,7 +254,11 @@ def alive(process: str) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, signal.SIGKILL],
+    ids=["interrupted", "terminated", "killed"],
+)
 def test_whatever_ends_the_command_ends_its_processes(
     number: signal.Signals, tiny_model: ExactModel, run: Bundle, alone: bytes, tmp_path: Path
 ) -> None:
@@ -278,7 +282,7 @@ def test_whatever_ends_the_command_ends_its_processes(
             lines_until(command.stderr, done)
             children = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
             assert sum(map(alive, children)) >= 2
-            send = os.killpg if number is signal.SIGINT else os.kill
+            send = os.kill if number is signal.SIGKILL else os.killpg
             send(command.pid, number)
             command.wait(20)
             deadline = time.monotonic() + 20
@@ -290,8 +294,9 @@ def test_whatever_ends_the_command_ends_its_processes(
                 os.killpg(command.pid, signal.SIGKILL)
         rest = command.stderr.read()
     assert "Traceback" not in rest
-    if number is signal.SIGINT:
-        assert command.returncode == 130
+    if number is not signal.SIGKILL:
+        assert "resource_tracker" not in rest
+        assert command.returncode == 128 + number
         assert "interrupted: nothing half-written was left" in rest
     (store,) = folder.iterdir()
     assert len(list(store.iterdir())) == len(done)

@@ -59,7 +59,7 @@ def demonstrate(
 
     exported = export("demo", folder / "model", force=True, progress=progress)
     model = ExactModel.from_folder(exported.folder)
-    yield step("export", f"exact model {model.digest[7:19]}…, {len(exported.units)} units")
+    yield step("export", f"exact model of {len(exported.units)} units")
 
     trace = run(model, prompt, NEW_TOKENS, device="cpu", pad_to=TOKENS)
     container.save(trace, model.specification, folder / "answer.trace")

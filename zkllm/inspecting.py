@@ -7,26 +7,32 @@ from typing import Any
 
 from zkllm.backends.sumcheck.backend import Commitment
 from zkllm.backends.sumcheck.estimates import describe
-from zkllm.bundle import MAGIC, MAX_TEXT, VERSION, Header, Section, read_header
+from zkllm.bundle import MAGIC, MAX_TEXT, VERSION, Header, Section, boundary_types, read_header
 from zkllm.digests import sha256
 from zkllm.errors import InputError, LimitExceeded
 from zkllm.exact.meaning import claimed
 from zkllm.exact.model import ExactModel, size_on_disk
 from zkllm.files import read_limited
+from zkllm.hidden import fragment_input, read_hidden
 from zkllm.policy import Policy
+from zkllm.tensors import IntArray, magnitude, tensor_digest
 
 _MAX_BYTES = 1 << 32
 
 
-def inspect(path: Path, model: Path | None = None) -> dict[str, Any]:
+def inspect(path: Path, model: Path | None = None, pad_to: int | None = None) -> dict[str, Any]:
     """The facts in the artefact at `path`, as JSON values.
 
-    It is a trace, a bundle, a policy, a commitment to weights, or an exact model. Of a bundle of
-    `model` the soundness is told that its proofs have, if they are proofs. Raises `InputError` for
-    anything else.
+    It is a trace, a bundle, a policy, a commitment to weights, an exact model, or the rows of
+    hidden states that a fragment takes. Of a bundle of `model` the soundness is told that its
+    proofs have, if they are proofs; of rows the digest under which a statement about the fragment
+    `model` names them as its input, after padding up to `pad_to`. Raises `InputError` for anything
+    else.
     """
     if path.is_dir():
         return _model(path)
+    if path.suffix == ".npy":
+        return _rows(read_hidden(path), model, pad_to)
     data = read_limited(path, _MAX_BYTES)
     if data[: len(MAGIC)] == MAGIC:
         return _container(data, None if model is None else ExactModel.from_folder(model))
@@ -35,8 +41,8 @@ def inspect(path: Path, model: Path | None = None) -> dict[str, Any]:
     if path.suffix == ".json":
         return _commitment(Commitment.from_bytes(data, str(path)), data)
     raise InputError(
-        f"{path}: expected a trace, a bundle, a policy (.toml), a commitment (.json) "
-        "or a model folder"
+        f"{path}: expected a trace, a bundle, a policy (.toml), a commitment (.json), "
+        "hidden states (.npy) or a model folder"
     )
 
 
@@ -90,6 +96,24 @@ def _evidence(name: str, section: Section, header: Header, model: ExactModel | N
         )
     worth = describe(model.specification, unit, statement.positions, generated, section.length)
     return f"{text}, {worth}"
+
+
+def _rows(hidden: IntArray, model: Path | None, pad_to: int | None) -> dict[str, Any]:
+    """What a verifier of a fragment compares with the `input` of a report."""
+    if model is None:
+        raise InputError(
+            "the digest of hidden states depends on the fragment that takes them",
+            hint="name the fragment: --model DIR",
+        )
+    exact = ExactModel.from_folder(model)
+    rows = fragment_input(exact.specification, hidden, pad_to)
+    return {
+        "artefact": "hidden states",
+        "model": exact.digest,
+        "rows": len(rows),
+        "largest": magnitude(rows),
+        "input": tensor_digest(rows, boundary_types(exact.specification, len(rows))[0].dtype),
+    }
 
 
 def _commitment(commitment: Commitment, data: bytes) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,9 @@ from zkllm.errors import BackendError, Error, VerificationError
 from zkllm.reports import verdict_of, worst_first
 from zkllm.verifying import Report
 from zkllm.wording import harmless, one_line, quiet_json, quoted, unit_ranges
+
+_WIDEST_NAME = 20
+"""Columns that the name of a fact may take from its value on a terminal."""
 
 Detail = Literal["quiet", "normal", "verbose"]
 """How much is said beside the results: nothing but errors, the usual, or every step as a line."""
@@ -142,7 +146,9 @@ def _write(data: str) -> None:
 # Lines
 
 
-def paragraph(console: Console, head: str, body: str, indent: int = 2) -> None:
+def paragraph(
+    console: Console, head: str, body: str, indent: int = 2, style: str | None = None
+) -> None:
     """`head`, which is markup, and `body`, which is not; continued `indent` columns to the right.
 
     On a terminal no word is broken: one that is wider than the terminal is left to it, which gives
@@ -151,9 +157,15 @@ def paragraph(console: Console, head: str, body: str, indent: int = 2) -> None:
     body = harmless(body)
     if console.is_terminal:
         taken = Text.from_markup(head).cell_len
-        lines = _wrapped(body, console.width - taken, console.width - indent)
+        room = _width(console)
+        lines = _wrapped(body, room - taken, room - indent)
         body = ("\n" + " " * indent).join(lines)
-    console.print(head + escape(body))
+    console.print(head + escape(body), style=style)
+
+
+def _width(console: Console) -> int:
+    """Columns of the terminal; of a dumb one, rich takes eighty for granted."""
+    return shutil.get_terminal_size().columns if console.is_dumb_terminal else console.width
 
 
 def _wrapped(body: str, first: int, rest: int) -> list[str]:
@@ -168,6 +180,14 @@ def _wrapped(body: str, first: int, rest: int) -> list[str]:
         else:
             line = longer
     return [*lines, line]
+
+
+def command(line: str) -> None:
+    """`line`, something to type; what a narrow terminal breaks can be pasted as it stands."""
+    line = harmless(line)
+    if out.is_terminal:
+        line = " \\\n    ".join(_wrapped(line, _width(out) - 4, _width(out) - 6))
+    out.print(f"  {escape(line)}")
 
 
 def error(failure: Error, word: str = "") -> None:
@@ -205,16 +225,17 @@ def hint(text: str, console: Console = err, margin: str = "") -> None:
 def note(line: str) -> None:
     """One line on stderr that is neither a result nor an error."""
     if _detail != "quiet":
-        err.print(f"  {shown(line)}", style="dim")
+        paragraph(err, "  ", line, 4, style="dim")
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> None:
     """Names and values on stdout, aligned; each line of a value is a paragraph of its own."""
-    width = max(len(name) for name, _ in rows)
+    longest = _WIDEST_NAME if out.is_terminal else sys.maxsize
+    width = max((len(name) for name, _ in rows if len(name) <= longest), default=0)
     for name, value in rows:
         head, indent = f"  [dim]{escape(f'{name:<{width}}')}[/]  ", width + 4
         widest = max(map(cell_len, value.split()), default=0)
-        if out.is_terminal and widest > out.width - indent:
+        if out.is_terminal and (len(name) > width or widest > _width(out) - indent):
             # a digest has more use of a line than of a column
             out.print(f"  [dim]{escape(name)}[/]")
             head, indent = " " * 4, 4
@@ -254,7 +275,7 @@ def show(rows: Rows) -> None:
         for i, name in enumerate(rows.columns)
     }
     dropped: list[str] = []
-    room = out.width if out.is_terminal else None
+    room = _width(out) if out.is_terminal else None
     for name in rows.drop:
         if room is None or _total(widths, names) <= room:
             break

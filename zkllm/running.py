@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from zkllm.backends.base import Progress, silent
 from zkllm.bundle import Bundle, boundary_digests
@@ -16,13 +12,12 @@ from zkllm.errors import InputError
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
 from zkllm.executing import Device, Executor
-from zkllm.files import AnyPath, read_limited
+from zkllm.files import AnyPath
+from zkllm.hidden import check_padding, fragment_input
 from zkllm.records import expect
 from zkllm.statement import Statement, text_digest
-from zkllm.tensors import IntArray, magnitude
+from zkllm.tensors import IntArray
 from zkllm.tokenization import Tokenizer, room
-
-_MAX_HIDDEN = 1 << 30
 
 
 def run(
@@ -59,7 +54,7 @@ def run(
             f"prompt of {len(prompt_ids)} tokens and {max_new_tokens} new ones: "
             f"at most {context} positions expected, got {needed}"
         )
-    _check_padding(pad_to, needed, context)
+    check_padding(pad_to, needed, context)
     read = tokenizer.decode(prompt_ids)
     if read != prompt:
         note(f"the tokenizer reads the prompt as {read!r:.200}")
@@ -95,23 +90,7 @@ def run_fragment(
     """The trace of a fragment for the rows `hidden` [T, d], integers at the residual scale."""
     model = ExactModel.open(model)
     specification = model.specification
-    a = specification.architecture
-    if specification.kind != "fragment":
-        raise InputError("hidden states were given, but this is a text model: give a prompt")
-    if hidden.ndim != 2 or hidden.shape[1] != a.width or not 1 <= len(hidden) <= a.context:
-        raise InputError(
-            f"hidden states: expected [1 to {a.context}, {a.width}], got {list(hidden.shape)}"
-        )
-    _check_padding(pad_to, len(hidden), a.context)
-    hidden = _integers(hidden)
-    if pad_to:
-        # any row serves as padding: later rows change nothing before them
-        hidden = np.concatenate([hidden, np.repeat(hidden[-1:], pad_to - len(hidden), axis=0)])
-    largest = magnitude(hidden)
-    if largest > specification.input:
-        raise InputError(
-            f"hidden states: expected at most {specification.input} in magnitude, got {largest}"
-        )
+    hidden = fragment_input(specification, hidden, pad_to)
     boundaries = tuple(Executor(model, device, note=note).run(hidden))
     statement = Statement(
         kind="fragment",
@@ -127,34 +106,6 @@ def run_fragment(
         nonce="",
     )
     return _trace(specification, statement, boundaries, "", "")
-
-
-def read_hidden(path: Path) -> IntArray:
-    """Rows of integers from a .npy file; raises `InputError` for anything else."""
-    data = read_limited(path, _MAX_HIDDEN)
-    try:
-        array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except Exception as err:  # numpy evaluates the header, and raises whatever that raises
-        reason = " ".join(str(err).split())[:80]
-        raise InputError(f"{path}: expected a .npy file of integers: {reason}") from err
-    try:
-        return _integers(array)
-    except InputError as err:
-        raise InputError(f"{path}: {err.message}") from err
-
-
-def _integers(array: npt.NDArray[Any]) -> IntArray:
-    """`array` as int64; raises `InputError` where that would change a number."""
-    if not np.issubdtype(array.dtype, np.integer):
-        raise InputError(f"hidden states: expected integers, got {array.dtype}")
-    if array.size and int(array.max()) > np.iinfo(np.int64).max:
-        raise InputError(f"hidden states: expected 64 bits with a sign, got {int(array.max())}")
-    return array.astype(np.int64)
-
-
-def _check_padding(pad_to: int | None, needed: int, context: int) -> None:
-    if pad_to is not None and not needed <= pad_to <= context:
-        raise InputError(f"pad: expected {needed} to {context} positions, got {pad_to}")
 
 
 def _trace(

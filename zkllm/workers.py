@@ -30,6 +30,7 @@ START_SECONDS = 2.0
 """What starting the processes costs, until each has imported what it needs."""
 
 _THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -102,13 +103,14 @@ class Workers:
 
 @contextlib.contextmanager
 def _quiet_children(threads: int) -> Iterator[None]:
-    """Processes started in this block use so many threads, and do not see Control-C.
+    """Processes started in this block use so many threads, and no signal tells them to end.
 
     Both are inherited: libraries read the numbers of threads when they are imported, and a
-    worker that is interrupted while it imports would print its traceback.
+    worker that is interrupted while it imports would print its traceback. They end with the
+    process that started them, which decides how.
     """
     missing = [name for name in _THREADS if name not in os.environ]
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     os.environ.update(dict.fromkeys(missing, str(threads)))
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import xml.etree.ElementTree as ElementTree
@@ -13,6 +14,7 @@ import pytest
 
 from tests.commands import zkllm
 from zkllm import bundle as container
+from zkllm import output
 from zkllm.cli import _COMMANDS
 from zkllm.demonstrating import forge
 from zkllm.exact.model import ExactModel
@@ -310,3 +312,110 @@ def test_a_device_is_written_into(demo_model: ExactModel) -> None:
     assert zkllm("policy", "init", demo_model.folder, "-o", "/dev/null").code == 0
     assert Path("/dev/full").is_char_device()
     assert Path("/dev/null").is_char_device()
+
+
+# Hidden states
+
+
+@pytest.fixture(scope="module")
+def block(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One block of the demo model, and rows for it, beside each other."""
+    folder = tmp_path_factory.mktemp("block")
+    assert zkllm("export", "demo", "-o", folder / "model", "--blocks", "1:2").code == 0
+    np.save(folder / "rows.npy", np.arange(8 * 32).reshape(8, 32))
+    return folder
+
+
+@pytest.mark.parametrize("pad", [[], ["--pad", "10"]])
+def test_the_input_of_a_fragment_can_be_compared(
+    pad: list[str], block: Path, tmp_path: Path
+) -> None:
+    """`inspect` makes from the rows the digest that the report of a verified bundle shows."""
+    rows, model = block / "rows.npy", block / "model"
+    zkllm("run", model, "--hidden", rows, *pad, "-o", tmp_path / "t")
+    done = zkllm("prove", tmp_path / "t", "--model", model, "-o", tmp_path / "b")
+    assert done.code == 0, done.err
+    zkllm("policy", "init", model, "-o", tmp_path / "p.toml")
+    bundle = (tmp_path / "b").read_bytes()
+    report = zkllm("verify", tmp_path / "b", "--policy", tmp_path / "p.toml", "--model", model)
+    facts = json.loads(zkllm("inspect", rows, "--model", model, *pad, "--json").out)
+    assert facts["rows"] == (10 if pad else 8)
+    shown = [line.split() for line in report.out.splitlines()]
+    assert ["input", facts["input"]] in shown
+    assert ["bundle", f"sha256:{hashlib.sha256(bundle).hexdigest()}"] in shown
+    other = tmp_path / "other.npy"
+    np.save(other, np.arange(8 * 32).reshape(8, 32) + 1)
+    other_facts = json.loads(zkllm("inspect", other, "--model", model, *pad, "--json").out)
+    assert other_facts["input"] != facts["input"]
+
+
+def npy(header: str, data: bytes = b"") -> bytes:
+    text = header.encode("latin-1") + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
+
+
+HOSTILE = {
+    "empty": b"",
+    "no header": b"\x93NUMPY\x01\x00\xff\xff",
+    "terabytes": npy("{'descr': '<i8', 'fortran_order': False, 'shape': (1099511627776, 32)}"),
+    "negative": npy("{'descr': '<i8', 'fortran_order': False, 'shape': (-1, 32)}"),
+    "objects": npy("{'descr': '|O', 'fortran_order': False, 'shape': (1, 32)}", b"cos\nsystem\n"),
+    "code": npy("{'descr': __import__('os').abort(), 'fortran_order': False, 'shape': ()}"),
+    "nested": npy("(" * 9000),
+    "floats": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1, 32)}", bytes(256)),
+    "one number": npy("{'descr': '<i8', 'fortran_order': False, 'shape': ()}", bytes(8)),
+    "no rows": npy("{'descr': '<i8', 'fortran_order': False, 'shape': (0, 32)}"),
+    "too large": npy("{'descr': '<u8', 'fortran_order': False, 'shape': (1, 32)}", b"\xff" * 256),
+    "the smallest": npy(
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (1, 32)}", (bytes(7) + b"\x80") * 32
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_rows_that_are_none(name: str, block: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.npy"
+    path.write_bytes(HOSTILE[name])
+    done = zkllm("inspect", path, "--model", block / "model")
+    assert (done.code, done.out) == (4, "")
+    assert len(done.err.splitlines()) == 1
+    assert done.err.startswith("error: ")
+
+
+def test_rows_need_their_fragment(work: Path, block: Path) -> None:
+    rows = block / "rows.npy"
+    for arguments, words in (
+        ([], "hint: name the fragment: --model DIR"),
+        (["--model", work / "model"], "this is a text model"),
+        (["--model", block / "model", "--pad", "7"], "pad: expected 8 to 16"),
+    ):
+        done = zkllm("inspect", rows, *arguments)
+        assert done.code == 4
+        assert words in done.err
+
+
+# Reports that cannot be written
+
+
+@pytest.mark.parametrize(("names", "code"), [(["bundle"], 5), (["forged"], 3), (["none"], 4)])
+def test_a_verdict_is_not_lost_with_the_junit_report(
+    names: list[str], code: int, work: Path
+) -> None:
+    paths = [work / name for name in names]
+    done = verify(work, *paths, "--junit", "/proc/nowhere/junit.xml")
+    assert done.code == code
+    assert done.out.split()[0] in ("verified", "refused", "invalid")
+    (error,) = done.err.splitlines()
+    assert error.startswith("error: /proc/nowhere/junit.xml: cannot be written")
+
+
+@pytest.mark.parametrize(("name", "code"), [("bundle", 1), ("forged", 3)])
+def test_a_verdict_is_not_lost_on_a_closed_pipe(
+    name: str, code: int, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(output.out, "print", closed)
+    done = verify(work, work / name)
+    assert (done.code, done.err) == (code, "")

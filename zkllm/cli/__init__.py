@@ -10,7 +10,6 @@ import io
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -32,8 +31,14 @@ _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 """Control-C, what supervisors send, and the end of a terminal."""
 
 
-class Interrupted(KeyboardInterrupt):
-    """A signal asks the command to end: whatever is open is cleaned up on the way out."""
+_INTERRUPTED = "interrupted: nothing half-written was left; the same command goes on\n"
+
+
+class Interrupted(BaseException):
+    """A signal asks the command to end: whatever is open is cleaned up on the way out.
+
+    It is no `KeyboardInterrupt`, which other packages take for a wish of their own.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -45,13 +50,11 @@ def main() -> None:
     with _signals():
         try:
             sys.exit(_run())
-        except KeyboardInterrupt as interrupt:
+        except (Interrupted, KeyboardInterrupt) as interrupt:
             with contextlib.suppress(OSError, AttributeError):
-                sys.stderr.write(_INTERRUPTED)
+                # a terminal shows ^C, and goes on in the same line
+                sys.stderr.write("\n" * sys.stderr.isatty() + _INTERRUPTED)
             sys.exit(getattr(interrupt, "exit_code", 128 + signal.SIGINT))
-
-
-_INTERRUPTED = "interrupted: nothing half-written was left; the same command goes on\n"
 
 
 def _run() -> int:
@@ -105,16 +108,14 @@ _loading = True
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
     """Let signals that end a command end it in one way; what was ignored stays ignored."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before = {
         number: signal.getsignal(number)
         for number in (getattr(signal, name) for name in _ENDING if hasattr(signal, name))
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
     }
-    for number in before:
-        signal.signal(number, _end)
+    with contextlib.suppress(ValueError):  # in another thread than the first
+        for number in before:
+            signal.signal(number, _end)
     try:
         yield
     finally:

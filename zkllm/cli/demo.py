@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
 
 from zkllm import output
 from zkllm.cli import options
 from zkllm.errors import BackendError, VerificationError
 from zkllm.extras import missing
 from zkllm.verifying import Report
+
+if TYPE_CHECKING:
+    from zkllm.demonstrating import Step
 
 
 @click.command("demo")
@@ -28,9 +32,10 @@ def command(prompt: str | None, folder: Path | None, force: bool) -> None:
     """
     from zkllm import demonstrating
 
-    if not demonstrating.has_ezkl():
-        output.err.print("[yellow]ezkl is not installed:[/] sumcheck proves attention too")
-        output.err.print(escape(f"hint: {missing('ezkl').hint}"), style="cyan")
+    ezkl = demonstrating.has_ezkl()
+    if not ezkl:
+        output.note("ezkl is not installed: sumcheck proves attention too")
+        output.hint(missing("ezkl").hint)
     refused = False
     with tempfile.TemporaryDirectory(prefix="zkllm-demo-") as temporary:
         target = folder or Path(temporary)
@@ -41,15 +46,41 @@ def command(prompt: str | None, folder: Path | None, force: bool) -> None:
                 force=force or folder is None,
                 progress=progress,
             ):
-                if isinstance(event, Report):
-                    output.report(event)
-                elif isinstance(event, VerificationError):
-                    refused = True
-                    output.out.print(f"[bold red]refused[/] {output.shown(event.message)}")
-                else:
-                    result = output.shown(event.result)
-                    output.out.print(f"{event.title:<7} [dim]{event.seconds:6.1f} s[/]  {result}")
+                _show(event)
+                refused = isinstance(event, VerificationError)
     if not refused:
         raise BackendError("the forged bundle was not refused: do not trust this installation")
-    if folder is not None:
-        output.err.print(f"everything is in {output.shown(folder)}", style="dim")
+    output.paragraph(
+        output.out,
+        "\n[bold green]as it should be:[/] ",
+        "the forged bundle was changed on purpose, every digest was made to fit, and only the "
+        "proofs could tell",
+    )
+    _show_next(folder, ezkl=ezkl)
+
+
+def _show(event: Step | Report | VerificationError) -> None:
+    if isinstance(event, Report):
+        output.report(event, Path("answer.bundle"))
+    elif isinstance(event, VerificationError):
+        output.failure(event, Path("forged.bundle"))
+    else:
+        head = f"{event.title:<6} [dim]{event.seconds:5.1f} s[/]  "
+        output.paragraph(output.out, head, event.result, 16)
+
+
+def _show_next(folder: Path | None, *, ezkl: bool) -> None:
+    """What to type now."""
+    where = folder or Path("demo")
+    commands = ["zkllm demo -o demo"] if folder is None else []
+    model = shlex.quote(str(where / "model"))
+    bundle = shlex.quote(str(where / "answer.bundle"))
+    policy = shlex.quote(str(where / "policy.toml"))
+    keys = f" --keys {shlex.quote(str(where / 'keys'))}" if ezkl else ""
+    commands.append(f"zkllm inspect {bundle} --model {model}")
+    commands.append(f"zkllm verify {bundle} --policy {policy} --model {model}{keys}")
+    kept = "keep the files, and try" if folder is None else f"everything is in {folder}, try"
+    output.paragraph(output.out, "", f"next: {kept}")
+    for each in commands:
+        output.command(each)
+    output.paragraph(output.out, "", "every step on its own: zkllm --help")

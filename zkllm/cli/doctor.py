@@ -45,6 +45,6 @@ def _show(found: Diagnosis) -> None:
         rows.append(("kernels", f"{state}, in {found.kernels}"))
     output.facts(rows)
     for problem in found.problems:
-        output.out.print(f"[bold red]problem:[/] {output.shown(problem)}")
+        output.paragraph(output.out, "[bold red]problem:[/] ", problem)
     if not found.problems:
         output.out.print("[bold green]nothing is wrong[/]")

@@ -69,7 +69,7 @@ def command(
         if as_json:
             output.emit_json({"model": digest, "same": True})
         else:
-            output.out.print(f"[green]same model[/] {digest}")
+            output.paragraph(output.out, "[green]same model[/] ", digest)
         return
     given = None if text is None else _read_text(text)
     with output.spinner("exporting") as progress:

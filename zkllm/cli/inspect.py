@@ -18,21 +18,26 @@ from zkllm.wording import one_line
     "--model",
     type=options.PATH,
     metavar="DIR",
-    help="Of a bundle of this exact model, tell the soundness of its proofs.",
+    help="The exact model of a bundle, to tell the soundness of its proofs, or of hidden states, "
+    "to tell their digest.",
 )
+@click.option("--pad", type=int, metavar="T", help="Hidden states of a run that was filled up.")
 @options.as_json
-def command(file: Path, model: Path | None, as_json: bool) -> None:
+def command(file: Path, model: Path | None, pad: int | None, as_json: bool) -> None:
     """Show FILE: a trace, a bundle, a policy, a commitment, or an exact model's folder.
 
-    Inspecting is not verifying: nothing that is shown has been checked.
+    Inspecting is not verifying: nothing that is shown has been checked. Of hidden states, a .npy
+    file, it tells the digest that a verified fragment with this input shows as `input`.
 
     \b
       zkllm inspect answer.bundle --model model
+      zkllm inspect rows.npy --model block
     """
     from zkllm.inspecting import inspect
 
-    facts = inspect(file, model)
-    output.err.print("[yellow]not verified:[/] this is what the file says, nothing was checked")
+    facts = inspect(file, model, pad)
+    said = "this is what the file says, nothing was checked"
+    output.paragraph(output.err, "[yellow]not verified:[/] ", said)
     if as_json:
         output.emit_json(facts)
         return

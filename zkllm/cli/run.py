@@ -47,6 +47,7 @@ def command(
     """
     from zkllm import bundle, running
     from zkllm.exact.model import ExactModel
+    from zkllm.hidden import read_hidden
 
     if (prompt is None and prompt_file is None) == (hidden is None):
         raise click.UsageError("give either --prompt TEXT (or --prompt-file) or --hidden FILE")
@@ -56,7 +57,7 @@ def command(
     text = options.read_prompt(prompt, prompt_file)
     with output.spinner("running"):
         if hidden is not None:
-            rows = running.read_hidden(hidden)
+            rows = read_hidden(hidden)
             result = running.run_fragment(
                 exact,
                 rows,
@@ -87,6 +88,7 @@ def command(
     elif statement.kind == "text":
         output.text(result.prompt + result.completion)
     else:
-        output.out.print(f"fragment of {statement.positions} rows: {statement.boundaries[-1]}")
+        fragment = f"fragment of {statement.positions} rows: {statement.boundaries[-1]}"
+        output.paragraph(output.out, "", fragment)
     if size is not None:
         output.note(f"trace of {bytes_text(size)} in {trace}")

@@ -77,4 +77,4 @@ def command(
             rows.add_row(unit, name, digest)
     output.show(rows)
     for unit, line in reports.items():
-        output.out.print(f"[green]audit[/] {output.shown(unit)}: {output.shown(line)}")
+        output.paragraph(output.out, "[green]audit[/] ", f"{unit}: {line}")
