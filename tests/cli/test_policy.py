@@ -27,7 +27,7 @@ def demands(text: str) -> dict[str, str]:
 def test_what_is_demanded_goes_to_stdout_beside_a_file(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     done = zkllm("policy", "init", V1 / "model", "-o", path)
-    assert (done.code, done.err) == (0, f"policy in {path}\n")
+    assert (done.code, done.err) == (0, f"  policy in {path}\n")
     policy = Policy.from_file(path)
     assert set(policy.units.values()) == {"sumcheck"}
     assert demands(done.out) == {
