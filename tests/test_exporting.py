@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tokenizers import pre_tokenizers
 
+from tests.checkpoints import test_layouts as layouts
+from tests.checkpoints.conftest import rewrite
 from tests.checkpoints.reference import change_json
+from tests.checkpoints.test_files import shard
 from tests.commands import zkllm
-from zkllm.errors import InputError
+from zkllm.errors import DigestMismatch, InputError
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import PRECISIONS
-from zkllm.exporting import Export, export
+from zkllm.exporting import Export, check, export
 from zkllm.fidelity import Fidelity
 
 GOLDEN = Path(__file__).resolve().parent / "golden" / "v1"
@@ -46,13 +52,13 @@ def test_the_bundled_checkpoint_keeps_its_preset(tmp_path: Path) -> None:
     [
         (b"preset = ", "zkllm.toml: not TOML"),
         (b"\xff", "zkllm.toml: not TOML"),
-        (b".".join([b"a"] * 30_000) + b" = 1", "zkllm.toml: (not TOML|expected preset = NAME)"),
+        (b".".join([b"a"] * 500) + b" = 1", "zkllm.toml: expected preset = NAME, got a"),
+        (b".".join([b"a"] * 30_000) + b" = 1", "at most 1024 bytes"),
         (b"", "expected preset = NAME, got nothing"),
         (b'preset = "ezkl"\nmore = 1', "expected preset = NAME, got preset, more"),
         (b'preset = "fine"', "zkllm.toml: preset: expected one of wide, ezkl, got 'fine'"),
         (b"preset = 1", "zkllm.toml: preset: expected one of wide, ezkl, got 1"),
         (b"preset = []", r"zkllm.toml: preset: expected one of wide, ezkl, got \[\]"),
-        (b"#" * (1 << 17), "at most 65536 bytes"),
     ],
 )
 def test_bad_settings_are_refused(
@@ -63,6 +69,55 @@ def test_bad_settings_are_refused(
         export(folder, tmp_path / "model")
     assert len(caught.value.message.splitlines()) == 1
     assert not (tmp_path / "model").exists()
+
+
+def sharded(folder: Path) -> None:
+    shard(folder)
+
+
+def prefixed(folder: Path) -> None:
+    rewrite(folder, layouts.prefixed("_orig_mod."))
+
+
+def transposed(folder: Path) -> None:
+    rewrite(folder, layouts.nanogpt)
+
+
+def renamed(folder: Path) -> None:
+    rewrite(folder, layouts.mingpt_2020)
+
+
+def generating(folder: Path) -> None:
+    change_json(folder / "generation_config.json", eos_token_id=[3, 28])
+
+
+def spelled(folder: Path) -> None:
+    """The tokenizer as two files, with one token for a byte."""
+    (folder / "tokenizer.json").unlink()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = {character: index for index, character in enumerate(alphabet)}
+    (folder / "vocab.json").write_text(json.dumps(tokens | {"<|endoftext|>": 256}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    change_json(folder / "config.json", vocab_size=257)
+    rows = np.random.default_rng(0).normal(0, 0.14, (257, 32)).astype("f4")
+    rewrite(folder, lambda weights: weights | {"transformer.wte.weight": rows})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [sharded, prefixed, transposed, renamed, generating, spelled],
+    ids=lambda f: f.__name__,
+)
+def test_every_layout_can_be_derived_again(
+    folder: Path, tiny_folder: Path, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    change(folder)
+    whole = export(folder, tmp_path / "whole")
+    assert check(tmp_path / "whole", folder) == whole.digest
+    part = export(folder, tmp_path / "part", blocks=(1, 2))
+    assert check(tmp_path / "part", folder) == part.digest
+    with pytest.raises(DigestMismatch):
+        check(tmp_path / "whole", tiny_folder)
 
 
 def finished(preset: str, agreement: float | None, ratio: float | None) -> Export:

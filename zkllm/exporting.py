@@ -29,7 +29,7 @@ GOAL_AGREEMENT = 0.99
 GOAL_PERPLEXITY = 1.01
 SETTINGS = "zkllm.toml"
 """In a checkpoint folder: the preset that its model was made for."""
-_MAX_SETTINGS = 1 << 16
+_MAX_SETTINGS = 1 << 10
 _MAX_TEXT = 16 << 20
 _FILES = (
     "spec.json",
