@@ -203,6 +203,23 @@ def test_other_types_are_refused_by_name(folder: Path, kind: str, stored: str) -
         Checkpoint.from_folder(folder)
 
 
+def test_a_header_is_capped(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    with path.open("r+b") as file:
+        file.write(struct.pack("<Q", (16 << 20) + 1))
+    with pytest.raises(InputError, match="a header of at most 16777216 bytes expected"):
+        Checkpoint.from_folder(folder)
+
+
+def test_what_a_broken_header_says_is_escaped(folder: Path) -> None:
+    head = json.dumps({"x": {"dtype": "\n\x1b[2J", "shape": [], "data_offsets": [0, 0]}}).encode()
+    path = folder / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(head)) + head)
+    with pytest.raises(InputError, match="not a safetensors file") as caught:
+        Checkpoint.from_folder(folder)
+    assert caught.value.message.isprintable()
+
+
 # Other forms
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from zkllm.checkpoints.generation import stop_ids
 from zkllm.errors import UnsupportedModel
-from zkllm.exact.specification import Activation
+from zkllm.exact.specification import LARGEST, Activation
 
 _ACTIVATIONS: Mapping[str, Activation] = {
     "gelu_new": "gelu_new",
@@ -89,6 +89,15 @@ _SIZES: Mapping[str, tuple[str, ...]] = {
     "n_inner": (),
 }
 """Names of sizes, each with its other name in `transformers`."""
+_FIELDS: Mapping[str, str] = {
+    "n_embd": "width",
+    "n_head": "heads",
+    "n_layer": "blocks",
+    "n_positions": "context",
+    "vocab_size": "vocabulary",
+    "n_inner": "inner",
+}
+"""What an exact model calls them, for its caps."""
 _OLD_CONTEXT = ("n_ctx", "block_size")
 """Names of n_positions before it had one, and in nanoGPT."""
 
@@ -200,9 +209,13 @@ def _size(config: Mapping[str, Any], key: str) -> int:
         raise UnsupportedModel(f"config.json: {key} is missing")
     for name in names:
         value = config[name]
-        if type(value) is not int or not 0 < value < 1 << 24:
+        if type(value) is not int or value < 1:
             raise UnsupportedModel(
                 f"config.json: {name} must be a positive integer, got {value!r:.40}"
+            )
+        if value > LARGEST[_FIELDS[key]]:
+            raise UnsupportedModel(
+                f"config.json: {name} must be at most {LARGEST[_FIELDS[key]]}, got {value!r:.40}"
             )
     size: int = config[names[0]]
     if config[names[-1]] != size:

@@ -21,6 +21,8 @@ from zkllm.records import word
 MAX_TOKENIZER = 64 << 20
 _MAX_CONFIG = 1 << 20
 _MAX_INDEX = 16 << 20
+_MAX_HEADER = 16 << 20
+"""Of a file of tensors: GPT-2 XL's has some 60 kB."""
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _TYPES: Mapping[str, str] = {
     "F16": "<f2",
@@ -213,14 +215,21 @@ def _safetensors(path: Path) -> StateDict:
     from safetensors import SafetensorError, safe_open
 
     try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > _MAX_HEADER:
+                raise InputError(
+                    f"{path}: a header of at most {_MAX_HEADER} bytes expected, got {length}"
+                )
         # Holds the header to its rules: types, shapes, and offsets without gap or overlap.
         with safe_open(path, framework="numpy"):
             pass
         with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
+            file.seek(8)
             header = json.loads(file.read(length), object_pairs_hook=_unique)
     except (SafetensorError, OSError, ValueError, struct.error) as err:
-        raise InputError(f"{path}: not a safetensors file: {str(err)[:120]}") from err
+        reason = ascii(str(err))[1:-1][:120]  # it may quote the file
+        raise InputError(f"{path}: not a safetensors file: {reason}") from err
     header.pop("__metadata__", None)
     tensors: dict[str, StoredArray] = {}
     for name, entry in header.items():

@@ -31,7 +31,7 @@ MAX_TABLE = 1 << 18
 """No table has more entries: GPT-2's have some ten thousand."""
 MAX_STOP_IDS = 256
 
-_LARGEST: Mapping[str, int] = {
+LARGEST: Mapping[str, int] = {
     "width": 1 << 16,
     "heads": 1 << 10,
     "inner": 1 << 18,
@@ -310,7 +310,7 @@ class Specification:
     def _check_architecture(self) -> None:
         """Raises `InvalidBundle` for sizes that do not fit together or that no model has."""
         a = self.architecture
-        for name, largest in _LARGEST.items():
+        for name, largest in LARGEST.items():
             least, found = int(name != "first_block"), getattr(a, name)
             if not least <= found <= largest:
                 raise InvalidBundle(
@@ -321,9 +321,9 @@ class Specification:
                 f"spec.json: architecture: expected a width that {a.heads} heads share, "
                 f"got {a.width}"
             )
-        if a.first_block + a.blocks > _LARGEST["blocks"]:
+        if a.first_block + a.blocks > LARGEST["blocks"]:
             raise InvalidBundle(
-                f"spec.json: architecture: expected at most {_LARGEST['blocks']} blocks, "
+                f"spec.json: architecture: expected at most {LARGEST['blocks']} blocks, "
                 f"got {a.first_block + a.blocks}"
             )
         if not len(self.attention) == len(self.mlp) == a.blocks:
