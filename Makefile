@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-.PHONY: env demo test test-fast lint bench golden package bare clean
+.PHONY: env demo test test-fast fuzz lint bench golden package bare clean
 .DEFAULT_GOAL := demo
 
 env: $(VENV)/.ready
@@ -37,6 +37,10 @@ bench: $(VENV)/.ready-dev
 	$(BIN)/python -m benchmarks.sumcheck demo
 	$(BIN)/python -m benchmarks.sumcheck block
 	$(BIN)/python -m benchmarks.sumcheck beside
+
+# Every mutant of an exact model; the tests run a sample of them.
+fuzz: $(VENV)/.ready-dev
+	$(BIN)/python -m tests.fuzz
 
 golden: $(VENV)/.ready-dev
 	$(BIN)/python -m tests.golden.make

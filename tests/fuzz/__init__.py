@@ -1,0 +1,1 @@
+"""Exact models that somebody spoiled: refused, or still computed right; `make fuzz`."""
