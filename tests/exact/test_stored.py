@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.commands import Done, zkllm
+from tests.exact.test_extremes import with_an_idle_weight
 from tests.fitting import disguised, fitted, on_disk, tensors_of, with_entry
 from tests.traces import seal, trace
 from zkllm import bundle as container
@@ -230,6 +231,24 @@ def test_nothing_of_it_is_proved_or_verified(
 def test_what_reads_no_weight_shows_it(hostile: Path) -> None:
     assert zkllm("inspect", hostile).code == 0
     assert zkllm("plan", hostile, "--backend", "sumcheck").code == 0
+
+
+def test_the_largest_integer_runs_and_is_proved_where_it_never_counts(
+    tiny_model: ExactModel, tmp_path: Path
+) -> None:
+    """Its neighbour is refused; this one is multiplied with zeros alone, and harms nobody."""
+    made = with_an_idle_weight(tiny_model)
+    tokenizer = tiny_model.tokenizer_bytes()
+    folder = on_disk(made.specification, tensors_of(made), tmp_path / "model", tokenizer)
+    policy, run, proof = (tmp_path / name for name in ("policy.toml", "run.trace", "run.bundle"))
+    for arguments in (
+        ("policy", "init", folder, "-o", policy),
+        ("run", folder, "-p", "a cat", "-n", "2", "--device", "cpu", "-o", run),
+        ("prove", run, "--model", folder, "--jobs", "1", "-o", proof),
+        ("verify", proof, "--policy", policy, "--model", folder),
+    ):
+        done = zkllm(*arguments)
+        assert done.code == 0, done.err
 
 
 # Commitments
