@@ -28,7 +28,7 @@ from zkllm.exact.specification import Attention, Head
 from zkllm.executing import Executor
 from zkllm.tensors import IntArray
 
-SHIFTS = (0, 7, 33, 47, 48, 52, 57, 61)
+SHIFTS = (0, 33, 47, 48, 57, 61)
 SIZES = (0, 1, 2**31, 2**47, 2**52 - 1)
 CONSTANTS: dict[tuple[str, str], tuple[int, ...]] = {
     ("attention[0]", "norm.shift"): SHIFTS,
