@@ -17,30 +17,35 @@ LINE = "interrupted: nothing half-written was left; the same command goes on\n"
 WHEN_IMPORTED = """
 import os, sys
 
+class Dropped:
+    def __del__(self):
+        os.kill(os.getpid(), {number})
+        str()  # whatever a handler raises is raised here, and lost
+
 class Hook:
     def find_spec(self, name, path, target=None):
         if name == {module!r}:
-            os.kill(os.getpid(), {number})
+            Dropped()
 
 sys.meta_path.insert(0, Hook())
 from zkllm.cli import main
 main()
 """
-"""The signal comes while that module is about to be loaded."""
+"""The signal comes while that module is about to be loaded, where no exception would get out."""
 
 WHEN_WRITTEN = """
 import os, sys
 
 def hook(event, arguments):
-    if event == "os.chmod":
-        os.kill(os.getpid(), {number})
+    if event in ("os.chmod", "os.remove", "shutil.rmtree"):
         os.kill(os.getpid(), {number})
 
 sys.addaudithook(hook)
 from zkllm.cli import main
 main()
 """
-"""It comes, twice, when a file or a folder is whole and has not taken its place yet."""
+"""It comes when a file or a folder is whole and has not taken its place yet, and again while what
+was written is removed."""
 
 
 def ended(script: str, arguments: list[str | Path], folder: Path) -> tuple[int, str, str]:
