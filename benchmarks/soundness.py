@@ -5,6 +5,7 @@ They follow from shapes and bounds: a proof of every unit is rehearsed, none is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from benchmarks.measuring import console, table
@@ -51,6 +52,6 @@ def bits_of(
 
 
 def span(bits: Iterable[float]) -> str:
-    """The least and the most, as two decimals tell them."""
-    texts = [f"{bit:.2f}" for bit in sorted(bits)]
+    """The least and the most, to two decimals, rounded down."""
+    texts = [f"{math.floor(100 * bit) / 100:.2f}" for bit in sorted(bits)]
     return texts[0] if texts[0] == texts[-1] else f"{texts[0]} - {texts[-1]}"
