@@ -38,7 +38,14 @@ from zkllm.backends.ezkl.backend import EzklBackend, relation
 from zkllm.backends.ezkl.keys import VERIFYING, Made
 from zkllm.backends.ezkl.settings import reproducible
 from zkllm.digests import canonical_json, sha256
-from zkllm.errors import DigestMismatch, Error, InputError, ProofRejected, UntrustedMaterial
+from zkllm.errors import (
+    BackendError,
+    DigestMismatch,
+    Error,
+    InputError,
+    ProofRejected,
+    UntrustedMaterial,
+)
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel, save
 from zkllm.keys import policy_for, setup
@@ -85,7 +92,10 @@ def made_once(
                 kept = tmp_path_factory.mktemp("made")
                 shutil.copytree(made.folder, kept / "keys")
                 MADE[which] = replace(made, folder=kept / "keys")
-        yield MADE[which]
+        fresh = tmp_path_factory.mktemp("fresh") / "keys"  # some move it away
+        shutil.copytree(MADE[which].folder, fresh)
+        yield replace(MADE[which], folder=fresh)
+        shutil.rmtree(fresh)
 
     monkeypatch.setattr(keyring, "making", making)
 
@@ -410,6 +420,19 @@ def test_setup_makes_the_prover_s_half_anew(proved: Proved, forged: Proved, fold
     assert sorted(path.name for path in folder.iterdir()) == [FOLDER, "srs"]
     evidence = BACKEND.prove(proved.model, proved.claim, folder)
     assert BACKEND.verify(proved.claim, evidence, proved.model, proved.pin, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("made_once")
+def test_setup_where_something_else_is_in_the_way(proved: Proved, folder: Path) -> None:
+    (folder / FOLDER / "pk.key").unlink()
+    (folder / FOLDER / "pk.key").mkdir()
+    with pytest.raises(BackendError, match=r"attention\.0: cannot be written: is a directory"):
+        setup(proved.model, "ezkl", folder, units=[UNIT])
+    shutil.rmtree(folder / FOLDER)
+    (folder / FOLDER).touch()
+    with pytest.raises(InputError, match=r"attention\.0: expected a folder, found a file"):
+        setup(proved.model, "ezkl", folder, units=[UNIT])
 
 
 @pytest.mark.slow

@@ -407,6 +407,27 @@ def test_a_panic_is_an_error(made: Path, tmp_path: Path) -> None:
         )
 
 
+def test_rows_are_counted_on_one_thread(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On several, one in twenty settings has other numbers, and keys are not made again."""
+    seen: list[str] = []
+
+    class Options:
+        disable_freivalds = True
+
+    class Counter:
+        PyRunArgs = Options
+
+        def gen_settings(self, *_: Any) -> None:
+            seen.append(os.environ["RAYON_NUM_THREADS"])
+
+    monkeypatch.setenv("RAYON_NUM_THREADS", "8")
+    monkeypatch.setattr(worker, "_ezkl", Counter)
+    worker.OPERATIONS["settings"](str(made / "model"), str(tmp_path / "settings"), {})
+    assert seen == ["1"]
+
+
 def test_freivalds_is_never_on(made: Path, tmp_path: Path) -> None:
     arguments = RUN_ARGS | {"disable_freivalds": False}
     with pytest.raises(BackendError, match="disable_freivalds: expected true, got False"):

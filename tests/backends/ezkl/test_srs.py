@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from tests.backends.ezkl.circuits import run
 from zkllm.backends.ezkl import srs
 from zkllm.digests import Digest, sha256
-from zkllm.errors import BackendError, InputError, InvalidBundle, UntrustedMaterial
+from zkllm.errors import BackendError, InputError, InvalidBundle, UnsafePath, UntrustedMaterial
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,31 @@ def test_development_srs_is_made_once(tmp_path: Path) -> None:
     assert [path.name for path in first.parent.iterdir()] == ["development-kzg4.srs"]
     # one for development is never taken for a public one
     assert srs.find_public(first.parent, 4) is None
+
+
+def test_what_is_in_the_way_of_a_development_srs(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UnsafePath, match="file: expected a folder"):
+        srs.development_srs(tmp_path / "file", 4)
+    os.mkfifo(tmp_path / "development-kzg4.srs")
+    (tmp_path / "development-kzg5.srs").mkdir()
+    for logrows in (4, 5):
+        with pytest.raises(UnsafePath, match=rf"kzg{logrows}\.srs: expected a regular file"):
+            srs.development_srs(tmp_path, logrows)
+
+
+def test_a_copy_of_the_ends_of_the_public_one(public: Path, tmp_path: Path) -> None:
+    assert srs.copy_checked(public, tmp_path / "copy") == srs.reduce(public)
+    assert (tmp_path / "copy").read_bytes() == public.read_bytes()
+    data = bytearray(public.read_bytes())
+    data[4 + 64 * 20 : 4 + 64 * 22] = data[4 + 64 * 21 : 4 + 64 * 22] * 2
+    (tmp_path / "bent").write_bytes(data)
+    with pytest.raises(UntrustedMaterial, match="bent: has the reduced form of the public SRS"):
+        srs.copy_checked(tmp_path / "bent", tmp_path / "copy")
+    # nor is it found as the SRS of keys that were made over the public one
+    (tmp_path / "bent").rename(tmp_path / "development-kzg4.srs")
+    with pytest.raises(InputError, match="expected the SRS with which the keys were made"):
+        srs.find_matching(tmp_path, 4, srs.reduce(public))
 
 
 def test_matching_srs_is_the_one_of_the_keys(tmp_path: Path, made: Path) -> None:

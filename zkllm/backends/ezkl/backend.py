@@ -16,7 +16,7 @@ from zkllm.backends.ezkl import circuit as circuits
 from zkllm.backends.ezkl import keys as keyring
 from zkllm.backends.ezkl import proofs, recipe, srs, witness
 from zkllm.backends.ezkl.equations import Circuit
-from zkllm.backends.ezkl.keys import Made
+from zkllm.backends.ezkl.keys import VERIFYING, Made
 from zkllm.backends.ezkl.process import Operations, call
 from zkllm.backends.ezkl.recipe import Recipe
 from zkllm.backends.ezkl.settings import check_settings
@@ -24,6 +24,7 @@ from zkllm.bundle import BackendName
 from zkllm.digests import sha256
 from zkllm.errors import (
     DigestMismatch,
+    InputError,
     ProofRejected,
     StatementMismatch,
     UnsupportedModel,
@@ -92,6 +93,8 @@ class EzklBackend:
         chosen = recipe.load(_RECIPE)
         built = circuits.attention(model.specification, unit, tokens, chosen, model.tensor)
         folder = keys / unit_file_name(unit)
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder}: expected a folder, found a file")
         keyring.require_about(folder, model=model.digest, unit=unit, tokens=tokens)
         store, logrows = keys / "srs", chosen.window.logrows
         source = srs.find_public(store, logrows) or srs.development_srs(store, logrows, progress)
@@ -292,12 +295,13 @@ def _verifies(folder: Path, evidence: bytes, instances: Sequence[int]) -> bool:
 def _pinned(unit: str, pin: Pin, keys: Path | None) -> dict[str, bytes]:
     """(2): the verifying files; raises unless each is the one that the policy pins."""
     files = keyring.read_verifying(unit, keys)
-    for name, data in files.items():
+    for name in VERIFYING:
         if name not in pin.digests:
             raise UntrustedMaterial(f"{unit}: the policy does not pin {name}")
-        if sha256(data) != pin.digests[name]:
+        digest = sha256(files[name])
+        if digest != pin.digests[name]:
             raise DigestMismatch(
-                f"{unit}: {name}: the policy pins {pin.digests[name]}, got {sha256(data)}",
+                f"{unit}: {name}: the policy pins {pin.digests[name]}, got {digest}",
                 hint="verify with the keys for which the policy was written",
             )
     return files

@@ -63,10 +63,17 @@ class Made:
         return next((name for name in files if files[name] != self.files[name]), "")
 
     def move_to(self, folder: Path) -> None:
-        """Put all files into `folder`, in the place of those that are there; `about.json` last."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (*_PROVING, *VERIFYING, _ABOUT):
-            (self.folder / name).replace(folder / name)
+        """Put all files into `folder`, in the place of those that are there; `about.json` last.
+
+        Raises `BackendError` if that cannot be done.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (*_PROVING, *VERIFYING, _ABOUT):
+                (self.folder / name).replace(folder / name)
+        except OSError as err:
+            reason = (err.strerror or str(err)).lower()
+            raise BackendError(f"{folder}: cannot be written: {reason}") from err
 
 
 @contextlib.contextmanager

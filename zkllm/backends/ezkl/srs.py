@@ -19,7 +19,7 @@ from pathlib import Path
 from zkllm.backends.base import Progress, silent
 from zkllm.backends.ezkl.process import call
 from zkllm.digests import Digest, sha256, sha256_file
-from zkllm.errors import BackendError, InputError, InvalidBundle, UntrustedMaterial
+from zkllm.errors import BackendError, InputError, InvalidBundle, UnsafePath, UntrustedMaterial
 from zkllm.files import read_limited, write_atomically
 
 REDUCED_BYTES = 516
@@ -120,10 +120,16 @@ def _require_public(file: Path, logrows: int, digest: Digest) -> None:
 
 
 def development_srs(folder: Path, logrows: int, progress: Progress = silent) -> Path:
-    """The insecure SRS of `folder` for 2^logrows rows, made the first time that it is needed."""
+    """The insecure SRS of `folder` for 2^logrows rows, made the first time that it is needed.
+
+    Raises `UnsafePath` if something else is in its place.
+    """
     target = folder / f"development-kzg{logrows}.srs"
     if target.is_file():
         return target
+    for path, kind in ((folder, "folder"), (target, "regular file")):
+        if path.exists() and not (kind == "folder" and path.is_dir()):
+            raise UnsafePath(f"{path}: expected a {kind}")
     folder.mkdir(parents=True, exist_ok=True)
     progress(f"making an insecure development SRS of k = {logrows}")
     with tempfile.TemporaryDirectory(prefix=".srs-", dir=folder) as name:

@@ -38,6 +38,8 @@ _SCALAR = 32
 _POINT = 64
 _MAX_EXTENSION = 8
 """The first polynomials have 2^(k+e) values, with e below this."""
+_MAX_COLUMNS = 1 << 12
+"""More columns than any circuit has: the places of a list are counted before it is trusted."""
 _MIN_LOGROWS, _MAX_LOGROWS = 3, 20
 """Beyond them there is no circuit, or an audit would not fit into memory."""
 
@@ -148,7 +150,10 @@ class _Reader:
 
     def polynomials(self, length: int | None = None) -> list[memoryview]:
         """The bytes of each polynomial of the next list, all of the demanded length."""
-        lengths = [self._number() for _ in range(self._number())]
+        count = self._number()
+        if count > _MAX_COLUMNS:
+            raise ValueError(f"expected at most {_MAX_COLUMNS} polynomials, got {count}")
+        lengths = [self._number() for _ in range(count)]
         pieces = []
         for announced in lengths:
             if self._number() != announced or (length is not None and announced != length):
