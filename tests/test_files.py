@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 import threading
 from pathlib import Path
 
@@ -281,3 +282,13 @@ def test_only_what_would_be_replaced_needs_force(tmp_path: Path):
     with pytest.raises(InputError, match="exists") as caught:
         refuse_overwriting(tmp_path / "file", force=False)
     assert "--force" in caught.value.hint
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="this system has no /dev/shm")
+def test_a_disk_in_memory_is_no_device() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = Path(folder) / "answer.bundle"
+        assert not is_special(path)
+        with write_atomically(path) as file:
+            file.write(b"new")
+        assert path.read_bytes() == b"new"

@@ -150,7 +150,9 @@ def _follow_links(path: Path) -> Path:
 
 
 def _is_of_the_system(path: Path) -> bool:
-    return os.path.abspath(path).startswith(("/dev/", "/proc/"))  # noqa: PTH100 - links stay
+    place = os.path.abspath(path)  # noqa: PTH100 - links stay
+    # /dev/shm is a disk like others, but for its place
+    return place.startswith(("/dev/", "/proc/")) and not place.startswith("/dev/shm/")
 
 
 def _cannot_write(path: Path, err: OSError) -> BackendError:
