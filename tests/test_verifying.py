@@ -321,6 +321,10 @@ def test_other_stop_ids(tiny_model: ExactModel, honest: Bundle, policy: Policy) 
     last = honest.statement.generated_ids[-1]
     forged = change(honest, stop_ids=(last,), stop_reason="stop")
     refuse(StatementMismatch, "stop_ids", forged, tiny_model, policy)
+    long = change(honest, stop_ids=tuple(range(100_000)))
+    with pytest.raises(StatementMismatch) as caught:
+        long.statement.check(tiny_model.specification)
+    assert len(caught.value.message) < 250
 
 
 def test_fewer_tokens_asked_for(tiny_model: ExactModel, honest: Bundle, policy: Policy) -> None:

@@ -15,6 +15,7 @@ from zkllm.exact.model import ExactModel, size_on_disk
 from zkllm.files import read_limited
 from zkllm.hidden import fragment_input, read_hidden
 from zkllm.policy import Policy
+from zkllm.records import word
 from zkllm.tensors import IntArray, magnitude, tensor_digest
 
 _MAX_BYTES = 1 << 32
@@ -121,10 +122,10 @@ def _commitment(commitment: Commitment, data: bytes) -> dict[str, Any]:
         "artefact": "commitment to weights",
         "artefact_format": commitment.format,
         "digest": sha256(data),
-        "unit": commitment.unit,
+        "unit": word(commitment.unit),
         "model": commitment.model,
         "root": commitment.root,
-        "tables": list(commitment.tables),
+        "tables": [word(name) for name in commitment.tables],
     }
 
 

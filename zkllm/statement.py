@@ -133,8 +133,8 @@ class Statement:
             )
         if self.stop_ids != specification.stop_ids:
             raise StatementMismatch(
-                f"statement.stop_ids: expected {list(specification.stop_ids)}, "
-                f"got {list(self.stop_ids)}"
+                f"statement.stop_ids: expected {list(specification.stop_ids)!s:.80}, "
+                f"got {list(self.stop_ids)!s:.80}"
             )
         count, early = len(self.generated_ids), set(self.generated_ids[:-1]) & set(self.stop_ids)
         if early:

@@ -315,7 +315,8 @@ def _pinned(model: ExactModel, unit: str, pin: Pin, keys: Path | None) -> Commit
     """The commitment that the policy pins, parsed from the bytes that were hashed."""
     if set(pin.digests) != {COMMITMENT}:
         raise UntrustedMaterial(
-            f"{unit}: expected a pin of {COMMITMENT} alone, got {', '.join(sorted(pin.digests))}"
+            f"{unit}: expected a pin of {COMMITMENT} alone, "
+            f"got {word(', '.join(sorted(pin.digests)))}"
         )
     if keys is None:
         raise InputError(
