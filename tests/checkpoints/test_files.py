@@ -240,6 +240,14 @@ def test_weights_in_another_form_are_named(folder: Path, name: str, message: str
         Checkpoint.from_folder(folder)
 
 
+def test_what_lies_beside_whole_weights_is_not_read(
+    folder: Path, tiny_checkpoint: Checkpoint
+) -> None:
+    for name in ("pytorch_model.bin", "tf_model.h5", "vocab.json", "training_args.bin"):
+        (folder / name).write_bytes(b"\0")
+    assert Checkpoint.from_folder(folder).digest == tiny_checkpoint.digest
+
+
 def test_an_adapter_is_refused_beside_whole_weights_too(folder: Path) -> None:
     change_json(folder / "adapter_config.json", peft_type="LORA")
     with pytest.raises(UnsupportedModel, match=r"adapter_config.json says that an adapter"):
@@ -335,7 +343,7 @@ def test_the_digest_binds_every_file_of_any_layout(folder: Path, name: str) -> N
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("value", [3e38, -3e38, 1e308, 2.0**127, 1e-45, -1e-38, 5e-324, 2.0**60])
+@pytest.mark.parametrize("value", [3e38, -(2.0**127), 1e308, 1e-45, 2.0**60])
 @pytest.mark.parametrize(
     "full",
     [

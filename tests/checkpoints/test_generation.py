@@ -11,7 +11,7 @@ from tests.checkpoints.conftest import rewrite
 from tests.checkpoints.reference import change_json, greedy
 from tests.commands import zkllm
 from zkllm.checkpoints import Checkpoint
-from zkllm.checkpoints.generation import END_OF_TEXT, check_greedy, stop_ids
+from zkllm.checkpoints.generation import END_OF_TEXT, check_greedy, idle_stops, stop_ids
 from zkllm.errors import UnsupportedModel
 
 SAID = 5
@@ -54,6 +54,22 @@ def test_a_stop_id_that_is_no_token_is_refused(file: str, value: object) -> None
     arguments: Any = (said, None) if file == "config.json" else ({}, said)
     with pytest.raises(UnsupportedModel, match=f"^{file}: eos_token_id must be ids of tokens"):
         stop_ids(*arguments, 29)
+
+
+@pytest.mark.parametrize(
+    ("config", "generation", "file"),
+    [
+        ({"eos_token_id": END_OF_TEXT}, None, "config.json"),
+        ({}, {"eos_token_id": [END_OF_TEXT]}, "generation_config.json"),
+        ({}, None, ""),
+        ({"eos_token_id": [3, END_OF_TEXT]}, None, ""),
+        ({"eos_token_id": END_OF_TEXT}, {"eos_token_id": 3}, ""),
+        ({"eos_token_id": None}, None, ""),
+    ],
+)
+def test_a_stop_id_that_never_comes_is_noted(config: Any, generation: Any, file: str) -> None:
+    notes = idle_stops(config, generation, stop_ids(config, generation, 29))
+    assert [note.split(":")[0] for note in notes] == ([file] if file else [])
 
 
 def test_there_are_not_more_stop_ids_than_a_specification_holds() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from zkllm.checkpoints import bpe
 from zkllm.checkpoints.config import Config, Storage
 from zkllm.checkpoints.files import MAX_TOKENIZER, Folder
-from zkllm.checkpoints.generation import check_greedy
+from zkllm.checkpoints.generation import check_greedy, idle_stops
 from zkllm.checkpoints.layouts import FloatArray, StateDict, StoredArray, is_buffer, standardise
 from zkllm.digests import Digest, tagged
 from zkllm.errors import InputError, UnsupportedModel
@@ -89,6 +89,7 @@ class Checkpoint:
     ) -> Checkpoint:
         computation = Config.from_json(config, generation)
         notes = check_greedy(config, generation)
+        notes += idle_stops(config, generation, computation.stop_ids)
         tensors, said = standardise(stored, computation, Storage.from_json(config))
         return cls(computation, tensors, tokenizer, digest, (*notes, *said))
 

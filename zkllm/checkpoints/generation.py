@@ -110,11 +110,7 @@ def stop_ids(
     An id that is no token could never be generated: it is refused, because something else was
     meant, but for `END_OF_TEXT`, which small models inherit. Raises `UnsupportedModel`.
     """
-    if generation is None:
-        file, value = "config.json", config.get("eos_token_id", END_OF_TEXT)
-    else:
-        file, value = "generation_config.json", generation.get("eos_token_id")
-    found = value if isinstance(value, list) else [] if value is None else [value]
+    file, found = _named(config, generation)
     for item in found:
         known = type(item) is int and (0 <= item < vocabulary or item == END_OF_TEXT)
         if not known:
@@ -129,6 +125,27 @@ def stop_ids(
             f"{file}: at most {MAX_STOP_IDS} stop ids expected, got {len(stops)}"
         )
     return stops
+
+
+def _named(
+    config: Mapping[str, Any], generation: Mapping[str, Any] | None
+) -> tuple[str, list[Any]]:
+    """The file that says where a completion ends, and what it says."""
+    if generation is None:
+        file, value = "config.json", config.get("eos_token_id", END_OF_TEXT)
+    else:
+        file, value = "generation_config.json", generation.get("eos_token_id")
+    return file, value if isinstance(value, list) else [] if value is None else [value]
+
+
+def idle_stops(
+    config: Mapping[str, Any], generation: Mapping[str, Any] | None, stops: tuple[int, ...]
+) -> list[str]:
+    """What there is to say if all that is named as stop id is no token of the model."""
+    file, found = _named(config, generation)
+    if stops or not found or (generation is None and "eos_token_id" not in config):
+        return []
+    return [f"{file}: eos_token_id {END_OF_TEXT} is no token of this model: nothing ends early"]
 
 
 def check_greedy(config: Mapping[str, Any], generation: Mapping[str, Any] | None) -> list[str]:

@@ -49,8 +49,9 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Make an exact model from CHECKPOINT, a folder in Hugging Face's GPT-2 layout.
+    """Make an exact model from CHECKPOINT, a folder with a GPT-2.
 
+    The layouts of Hugging Face, nanoGPT and minGPT are read; docs/checkpoints.md lists the files.
     `demo` names the bundled checkpoint. The exact model is integers only: every machine that runs
     it gets the same bits, and its digest is its name.
 
