@@ -323,7 +323,7 @@ def test_names_of_models_are_data(tiny_model: ExactModel, work: Path) -> None:
     model.symlink_to(tiny_model.folder)
     new = work / "m[" / "policy]"
     done = zkllm("policy", "init", model, "-o", new)
-    assert (done.code, done.err) == (0, f"policy in {new}\n")
+    assert (done.code, done.err) == (0, f"  policy in {new}\n")
 
 
 def test_a_file_that_says_it_has_a_gigabyte_of_prompt(tmp_path: Path, honest: Bundle) -> None:

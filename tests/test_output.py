@@ -18,6 +18,7 @@ from zkllm.bundle import Evidence
 from zkllm.errors import BackendError, ProofRejected
 from zkllm.exact.model import ExactModel
 from zkllm.keys import policy_for
+from zkllm.output import moving
 from zkllm.verifying import Report, verify
 
 DIGEST = "sha256:" + "ab" * 32
@@ -30,7 +31,7 @@ def terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringI
     """Both streams as one terminal of that width."""
     monkeypatch.setenv("COLUMNS", str(width))
     stream = io.StringIO()
-    consoles = (output.out, output.err, output._drawing)
+    consoles = (output.out, output.err, moving.drawing)
     with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
         for console in consoles:
             monkeypatch.setattr(console, "_force_terminal", True)
@@ -260,7 +261,7 @@ def test_nothing_is_smeared_over_the_bar(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     with terminal(60, monkeypatch) as stream:
-        for console in (output.out, output.err, output._drawing):
+        for console in (output.out, output.err, moving.drawing):
             monkeypatch.setattr(console, "_environ", {"TERM": "dumb"})
         with output.spinner("first") as tell, output.unit_progress(1) as bar:
             tell("second")

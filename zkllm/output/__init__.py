@@ -14,21 +14,20 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.live import Live
+from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.spinner import Spinner
-from rich.table import Column
+from rich.progress import Progress
 from rich.text import Text
 
 from zkllm.backends.base import Progress as Tell
 from zkllm.errors import BackendError, Error, VerificationError
+from zkllm.output import moving
+from zkllm.output.layout import Rows, wrapped
 from zkllm.reports import verdict_of, worst_first
 from zkllm.verifying import Report
 from zkllm.wording import harmless, one_line, quiet_json, quoted, unit_ranges
@@ -42,28 +41,13 @@ Detail = Literal["quiet", "normal", "verbose"]
 _detail: Detail = "normal"
 _told = False
 """Whether a value was emitted already."""
-_moving: Live | None = None
-"""What is drawn on the terminal again and again, if anything is."""
-
-
-@contextlib.contextmanager
-def _standing_still() -> Iterator[None]:
-    """Take away what moves while the block writes: both would stand on the same line."""
-    if _moving is None or not _moving.is_started:
-        yield
-        return
-    _moving.stop()
-    try:
-        yield
-    finally:
-        _moving.start()
 
 
 class _Still(Console):
     """A console for what stays."""
 
     def print(self, *objects: Any, **options: Any) -> None:
-        with _standing_still():
+        with moving.standing_still():
             super().print(*objects, **options)
 
 
@@ -80,7 +64,6 @@ class _Aside(_Still):
 # Without emoji=False rich would show the text `:cat:` as another text.
 out = _Still(highlight=False, soft_wrap=True, emoji=False)
 err = _Aside(highlight=False, soft_wrap=True, emoji=False, stderr=True)
-_drawing = Console(highlight=False, emoji=False, stderr=True)
 
 
 def begin() -> None:
@@ -138,7 +121,7 @@ def emit_json(value: Mapping[str, Any], *, unless_told: bool = False) -> None:
 
 def _write(data: str) -> None:
     # `out.file` is there even if stdout is closed; a full disk must show before the exit code
-    with _standing_still():
+    with moving.standing_still():
         out.file.write(data)
         out.file.flush()
 
@@ -158,7 +141,7 @@ def paragraph(
     if console.is_terminal:
         taken = Text.from_markup(head).cell_len
         room = _width(console)
-        lines = _wrapped(body, room - taken, room - indent)
+        lines = wrapped(body, room - taken, room - indent)
         body = ("\n" + " " * indent).join(lines)
     console.print(head + escape(body), style=style)
 
@@ -168,25 +151,11 @@ def _width(console: Console) -> int:
     return shutil.get_terminal_size().columns if console.is_dumb_terminal else console.width
 
 
-def _wrapped(body: str, first: int, rest: int) -> list[str]:
-    """`body` in lines of whole words, `first` columns wide and then `rest`."""
-    lines: list[str] = []
-    line, room = "", first
-    for i, word in enumerate(body.split(" ")):
-        longer = f"{line} {word}" if i else word
-        if cell_len(longer) > room and (i or rest > first):
-            lines.append(line)
-            line, room = word, rest
-        else:
-            line = longer
-    return [*lines, line]
-
-
 def command(line: str) -> None:
     """`line`, something to type; what a narrow terminal breaks can be pasted as it stands."""
     line = harmless(line)
     if out.is_terminal:
-        line = " \\\n    ".join(_wrapped(line, _width(out) - 4, _width(out) - 6))
+        line = " \\\n    ".join(wrapped(line, _width(out) - 4, _width(out) - 6))
     out.print(f"  {escape(line)}")
 
 
@@ -247,21 +216,6 @@ def facts(rows: Sequence[tuple[str, str]]) -> None:
 # Tables
 
 
-@dataclass(slots=True)
-class Rows:
-    """A table without lines."""
-
-    columns: tuple[str, ...]
-    right: Sequence[str]
-    """Columns that are aligned to the right."""
-    drop: Sequence[str]
-    """Columns that a narrow terminal can do without, the first one first."""
-    cells: list[tuple[str, ...]] = field(default_factory=list)
-
-    def add_row(self, *cells: str) -> None:
-        self.cells.append(cells)
-
-
 def table(*columns: str, right: Sequence[str] = (), drop: Sequence[str] = ()) -> Rows:
     """An empty table with these columns."""
     return Rows(columns, right, drop)
@@ -269,41 +223,19 @@ def table(*columns: str, right: Sequence[str] = (), drop: Sequence[str] = ()) ->
 
 def show(rows: Rows) -> None:
     """`rows` on stdout; on a terminal that is too narrow, without the columns it can do without."""
-    names = list(rows.columns)
-    widths = {
-        name: max(cell_len(text) for text in (name, *(cells[i] for cells in rows.cells)))
-        for i, name in enumerate(rows.columns)
-    }
-    dropped: list[str] = []
     room = _width(out) if out.is_terminal else None
-    for name in rows.drop:
-        if room is None or _total(widths, names) <= room:
-            break
-        if name in names:
-            names.remove(name)
-            dropped.append(name)
-    if room is not None and _total(widths, names) > room:
+    names = rows.fitting(room)
+    if room is not None and rows.width(names) > room:
         # the last column is what does not fit: below the others it has the whole width
         for cells in rows.cells:
             out.print(shown("  ".join(cells[:-1])))
             out.print("    " + shown(cells[-1]))
         return
-    table = [rows.columns, *rows.cells]
-    for i, cells in enumerate(table):
-        kept = {name: cell for name, cell in zip(rows.columns, cells, strict=True) if name in names}
-        line = "  ".join(
-            " " * (widths[name] - cell_len(cell)) + cell
-            if name in rows.right
-            else cell + " " * (widths[name] - cell_len(cell))
-            for name, cell in kept.items()
-        )
-        out.print(shown(line.rstrip()), style="dim" if i == 0 else None)
+    for i, line in enumerate(rows.lines(names)):
+        out.print(shown(line), style="dim" if i == 0 else None)
+    dropped = [name for name in rows.drop if name in rows.columns and name not in names]
     if dropped:
         paragraph(err, "", f"too narrow for: {', '.join(dropped)}; --json tells all")
-
-
-def _total(widths: dict[str, int], names: Sequence[str]) -> int:
-    return sum(widths[name] for name in names) + 2 * (len(names) - 1)
 
 
 # Verdicts
@@ -379,38 +311,8 @@ class _Lines:
 
 
 def _can_draw() -> bool:
-    """Whether stderr is a terminal on which a line can be drawn again, and should be."""
-    return _detail == "normal" and _drawing.is_terminal and not _drawing.is_dumb_terminal
-
-
-def _spinner_name() -> str:
-    return "dots" if _drawing.encoding.startswith("utf") else "line"
-
-
-class _Turning:
-    """A spinner and what is going on, in one row: what is taller leaves traces when it stops."""
-
-    def __init__(self, line: str) -> None:
-        self._spinner = Spinner(_spinner_name())
-        self.tell(line)
-
-    def tell(self, line: str) -> None:
-        self._line = harmless(line)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        frame = str(self._spinner.render(console.get_time()))
-        yield Text.assemble((frame, "green"), " ", self._line, no_wrap=True, overflow="ellipsis")
-
-
-@contextlib.contextmanager
-def _shown_moving(live: Live) -> Iterator[None]:
-    global _moving
-    _moving = live
-    try:
-        with live:
-            yield
-    finally:
-        _moving = None
+    """Whether a line can be drawn again and again, and should be."""
+    return _detail == "normal" and moving.can_draw()
 
 
 @contextlib.contextmanager
@@ -419,12 +321,8 @@ def spinner(first: str) -> Iterator[Tell]:
     if not _can_draw():
         yield _Lines().tell
         return
-    turning = _Turning(first)
-    # Redirected, what goes to stdout would come out on the terminal of stderr.
-    live = Live(
-        turning, console=_drawing, transient=True, redirect_stdout=False, redirect_stderr=False
-    )
-    with _shown_moving(live):
+    turning = moving.Turning(first)
+    with moving.shown(turning.live()):
         yield turning.tell
 
 
@@ -453,23 +351,7 @@ class UnitProgress:
 @contextlib.contextmanager
 def unit_progress(units: int) -> Iterator[UnitProgress]:
     """A `UnitProgress` for so many units."""
-    columns = (
-        SpinnerColumn(_spinner_name()),
-        BarColumn(24),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeElapsedColumn(),
-        TextColumn(
-            "{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
-        ),
-    )
-    bar = Progress(
-        *columns,
-        console=_drawing,
-        transient=True,
-        disable=not _can_draw(),
-        redirect_stdout=False,
-        redirect_stderr=False,
-        expand=True,
-    )
-    with _shown_moving(bar.live) if _can_draw() else contextlib.nullcontext():
+    draws = _can_draw()
+    bar = moving.make_bar(disable=not draws)
+    with moving.shown(bar.live) if draws else contextlib.nullcontext():
         yield UnitProgress(bar, bar.add_task("proving", total=units))
