@@ -345,7 +345,7 @@ def test_keys_of_another_unit(work: Work, tmp_path: Path) -> None:
     keys = some_keys(work, tmp_path, mlp_0="mlp.1", embed="embed")
     result = proving_under(work, tmp_path, keys)
     assert result.code == 4
-    assert "unit: expected a commitment for mlp[0], found one for mlp[1]" in result.err
+    assert "the commitment is to mlp[1], expected mlp[0]" in result.err
 
 
 def test_keys_of_another_model(work: Work, tiny_model: ExactModel, tmp_path: Path) -> None:
@@ -354,7 +354,7 @@ def test_keys_of_another_model(work: Work, tiny_model: ExactModel, tmp_path: Pat
     result = proving_under(work, tmp_path, tmp_path / "keys")
     assert result.code == 4
     model = ExactModel.from_folder(work.path("model"))
-    assert f"expected a commitment for {model.digest}, found one for {tiny_model.digest}" in (
+    assert f"the commitment is to {tiny_model.digest}, expected {model.digest}" in (
         result.err.replace("\n", " ")
     )
 
