@@ -15,8 +15,8 @@ T = TypeVar("T")
 
 
 def word(text: str) -> str:
-    """`text`, a name that someone else chose, for a message: short and on one line."""
-    return ascii(text)[1:-1][:60]
+    """`text`, a name that someone else chose, for a message: on one line, and cut after a digest."""
+    return ascii(text)[1:-1][:80]
 
 
 def expect(kind: type[T], value: Any, what: str) -> T:
