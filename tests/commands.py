@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+from zkllm import output
 from zkllm.cli import main
 
 
@@ -23,6 +24,7 @@ def zkllm(*arguments: str | Path) -> Done:
     """Run `zkllm ARGUMENTS` as a shell would, without the cost of a new interpreter."""
     out, err = io.StringIO(), io.StringIO()
     argv = ["zkllm", *map(str, arguments)]
+    output.begin()
     code = 0
     with (
         mock.patch.object(sys, "argv", argv),

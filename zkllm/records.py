@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def word(text: str) -> str:
-    """`text`, a name that someone else chose, for a message: on one line, and cut after a digest."""
+    """`text`, a name that someone else chose, for a message: one line, cut after a digest."""
     return ascii(text)[1:-1][:80]
 
 

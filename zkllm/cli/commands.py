@@ -87,6 +87,3 @@ def cli() -> None:
     Exit codes: 0 verified or done, 1 unexpected, 2 usage, 3 refused, 4 bad input,
     5 backend or environment, 130 interrupted, 143 terminated.
     """
-    from zkllm import output
-
-    output.begin()

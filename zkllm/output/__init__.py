@@ -67,7 +67,7 @@ err = _Aside(highlight=False, soft_wrap=True, emoji=False, stderr=True)
 
 
 def begin() -> None:
-    """Forget what an earlier command of this process chose and told."""
+    """Forget what an earlier command of this process, as in the tests, chose and told."""
     global _detail, _told
     _detail, _told = "normal", False
 
