@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from zkllm.digests import sha256
+from zkllm.exact import bounds
 
 Json = dict[str, Any]
 
@@ -24,7 +25,7 @@ class Sizes:
 
 def text_model(sizes: Sizes, *, table: int = 3) -> Json:
     """`spec.json` of these sizes, with tables of so many entries; its bounds are nobody's."""
-    model = _Model()
+    model = _Model(sizes.width)
     d, blocks = sizes.width, range(sizes.blocks)
     value: Json = {
         "format": 1,
@@ -44,7 +45,7 @@ def text_model(sizes: Sizes, *, table: int = 3) -> Json:
         "attention": [model.attention(i, d) for i in blocks],
         "mlp": [model.mlp(i, d, sizes.inner) for i in blocks],
         "head": {
-            "norm": _NORM,
+            "norm": model.norm,
             "weight": model.tensor("head.logits.weight", d, sizes.vocabulary),
             "bias": model.tensor("head.logits.bias", sizes.vocabulary),
             "logit": 1,
@@ -68,14 +69,13 @@ def fragment(sizes: Sizes, *, table: int = 3) -> Json:
     return value
 
 
-_NORM = dict.fromkeys(("shift", "epsilon", "gain", "centred", "variance", "output"), 1)
-
-
 class _Model:
     """Collects the tensors of a model."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         self.tensors: Json = {}
+        # the only bounds that whoever reads a specification proves at once: rows within ±1
+        self.norm = asdict(bounds.norm_at("any", 1, d=width, shift=0, epsilon=1, gain=1))
 
     def tensor(self, name: str, *shape: int) -> str:
         self.tensors[name] = {"dtype": "int16", "shape": list(shape), "digest": sha256(b"")}
@@ -94,7 +94,7 @@ class _Model:
         layers = ("query", "key", "value", "out")
         numbers = ("score_shift", "product", "score", "total", "mixed", "output")
         return {
-            "norm": _NORM,
+            "norm": self.norm,
             "exp": "table.exp",
             **{name: self.linear(f"attention[{index}].{name}", d, d) for name in layers},
             **dict.fromkeys(numbers, 1),
@@ -102,7 +102,7 @@ class _Model:
 
     def mlp(self, index: int, d: int, inner: int) -> Json:
         return {
-            "norm": _NORM,
+            "norm": self.norm,
             "gelu": "table.gelu",
             "output": 1,
             "expand": self.linear(f"mlp[{index}].expand", d, inner),
