@@ -11,7 +11,7 @@ import pytest
 from tests.models.test_demo_model import gpt2
 from zkllm import fidelity
 from zkllm.checkpoints import Checkpoint
-from zkllm.errors import InputError
+from zkllm.errors import InputError, UnsupportedModel
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import PRECISIONS, build, logit_fraction
 
@@ -118,3 +118,35 @@ def test_a_line_break_is_left_out_where_no_token_spells_it(demo_folder: Path) ->
     assert without != checkpoint.tokenizer
     found = fidelity.windows(replace(checkpoint, tokenizer=without), "1+2=3\r\n")
     assert [len(ids) for ids in found] == [5]
+
+
+def with_head(checkpoint: Checkpoint, scale: float) -> Checkpoint:
+    """`checkpoint` with a head of its own, whose weights are of this size."""
+    shape = checkpoint.tensors["lm_head.weight"].shape
+    head = np.random.default_rng(0).standard_normal(shape) * scale
+    return replace(checkpoint, tensors=dict(checkpoint.tensors) | {"lm_head.weight": head})
+
+
+def measured_with_head(checkpoint: Checkpoint, scale: float) -> fidelity.Fidelity:
+    odd = with_head(checkpoint, scale)
+    specification, tensors = build(odd, PRECISIONS["ezkl"])
+    model = ExactModel.in_memory(specification, tensors)
+    fraction = logit_fraction(odd, PRECISIONS["ezkl"])
+    documents = fidelity.random_windows(odd)
+    return fidelity.measure(model, odd, documents, "test", logit_fraction=fraction)
+
+
+def test_logits_that_lie_far_apart_have_a_ratio(tiny_checkpoint: Checkpoint) -> None:
+    """exp of the difference of losses is no float; the bounds of the model hold all the same."""
+    found = measured_with_head(tiny_checkpoint, 1e5)
+    assert found.perplexity_ratio is not None
+    assert np.isfinite(found.perplexity_ratio)
+
+
+def test_a_reference_that_overflows_is_none(
+    tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bounds refuse all weights that were found to do this, before they are compared."""
+    monkeypatch.setattr(fidelity, "_logits", lambda _, x: x * np.float32(3e38) * np.float32(10))
+    with pytest.raises(UnsupportedModel, match="the float32 model overflows on test"):
+        measured_with_head(tiny_checkpoint, 1.0)

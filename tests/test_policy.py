@@ -134,3 +134,11 @@ def test_deep_keys_are_refused_in_a_line(tmp_path: Path, field: str, depth: int)
     with pytest.raises((InputError, UnsupportedVersion)) as caught:
         Policy.from_file(path)
     assert len(caught.value.message) < 300
+
+
+def test_deep_keys_cost_nothing(tmp_path: Path) -> None:
+    """tomllib alone takes minutes for this file."""
+    path = tmp_path / "policy.toml"
+    path.write_text(".".join(["a"] * 400_000) + " = 1\n")
+    with pytest.raises(InputError, match="nested too deeply"):
+        Policy.from_file(path)

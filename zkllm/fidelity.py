@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from zkllm.backends.base import Progress, silent
 from zkllm.checkpoints import Checkpoint
-from zkllm.errors import InputError
+from zkllm.errors import InputError, UnsupportedModel
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import quantise
@@ -23,6 +23,8 @@ Float32 = npt.NDArray[np.float32]
 MAX_TOKENS = 512
 """A report looks at so many positions at most."""
 _SEED = 20260101
+_LARGEST_GAP = 100.0
+"""Nats a token; whatever is larger is as useless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Fidelity:
     divergence: float | None
     """Mean KL(float32 ‖ exact) in nats per token."""
     perplexity_ratio: float | None
-    """exp of the mean loss of the exact model over that of the float32 model."""
+    """exp of the mean loss of the exact model over that of the float32 model; at most e^100."""
     relative_error: float
     """‖exact - float32‖ / ‖float32‖ of the last boundary."""
 
@@ -63,7 +65,8 @@ def measure(
 ) -> Fidelity:
     """Compare `model` with `checkpoint` on `documents`, each the ids of a run of its own.
 
-    `source` says in the report where they came from: `windows` or `random_windows`.
+    `source` says in the report where they came from: `windows` or `random_windows`. Raises
+    `UnsupportedModel` if the float32 model itself overflows, so that there is nothing to compare.
     """
     spec = model.specification
     first, count = spec.architecture.first_block, spec.architecture.blocks
@@ -72,7 +75,11 @@ def measure(
     predicted, divergence, error, norm = 0, 0.0, 0.0, 0.0
     for ids in documents:
         progress(f"fidelity: {total} of at most {MAX_TOKENS} positions")
-        hidden = _hidden(checkpoint, ids, first + count)
+        with np.errstate(over="ignore", invalid="ignore"):
+            hidden = _hidden(checkpoint, ids, first + count)
+            logits = None if spec.head is None else _logits(checkpoint, hidden[-1])
+        if not np.isfinite(hidden[-1] if logits is None else logits).all():
+            raise UnsupportedModel(f"the float32 model overflows on {source}: it is no reference")
         if spec.embed is not None:
             boundaries = reference.forward(model, ids)
         else:
@@ -84,9 +91,9 @@ def measure(
         error += float(np.square(exact_rows - hidden[-1]).sum())
         norm += float(np.square(hidden[-1].astype(np.float64)).sum())
         total += len(ids)
-        if spec.head is None:
+        if logits is None:
             continue
-        float_log = _log_softmax(_logits(checkpoint, hidden[-1]).astype(np.float64))
+        float_log = _log_softmax(logits.astype(np.float64))
         scaled = np.ldexp(
             reference.logits(model, boundaries[-1]).astype(np.float64), -logit_fraction
         )
@@ -102,7 +109,9 @@ def measure(
     if spec.head is None:
         return Fidelity(source, total, None, None, None, relative)
     gap = (losses["exact"] - losses["float32"]) / max(1, predicted)
-    return Fidelity(source, total, same / total, divergence / total, math.exp(gap), relative)
+    # logits may lie so far apart that no float holds the ratio
+    ratio = math.exp(min(gap, _LARGEST_GAP))
+    return Fidelity(source, total, same / total, divergence / total, ratio, relative)
 
 
 def windows(checkpoint: Checkpoint, text: str) -> list[IntArray]:

@@ -22,6 +22,8 @@ Freshness = Literal["required", "requested", "unbound"]
 FRESHNESS: tuple[Freshness, ...] = typing.get_args(Freshness)
 INSECURE_SRS = "insecure-development"
 MAX_BYTES = 1 << 20
+_MAX_DOTS = 100
+"""In one line; no name in a policy has as many."""
 
 _HEAD = """\
 # What `zkllm verify --policy` demands. Keep it where the prover cannot write.
@@ -68,6 +70,9 @@ class Policy:
     def from_file(cls, path: Path) -> Policy:
         """Read a policy; raises `InputError` that names the field, what was expected and got."""
         data = read_limited(path, MAX_BYTES)
+        # tomllib takes time in the square of the parts of a dotted key
+        if max(line.count(b".") for line in data.split(b"\n")) > _MAX_DOTS:
+            raise InputError(f"{path}: nested too deeply for a policy")
         try:
             value = tomllib.loads(data.decode("utf-8"))
         except (ValueError, RecursionError) as err:  # of which TOMLDecodeError is only one
