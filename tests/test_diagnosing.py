@@ -16,7 +16,9 @@ from zkllm.diagnosing import diagnose
 def test_what_is_installed_is_found_and_fits():
     found = diagnose()
     named = {package.name: package for package in found.packages}
-    assert {"click", "numpy", "rich", "tokenizers"} == {n for n in named if not named[n].extra}
+    assert {"click", "numpy", "packaging", "rich", "tokenizers"} == {
+        n for n in named if not named[n].extra
+    }
     assert set(extras.EXTRAS) <= set(named)
     for name, extra in extras.EXTRAS.items():
         assert named[name].extra == extra

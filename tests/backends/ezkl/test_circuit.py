@@ -306,7 +306,7 @@ def test_every_hint_is_held_in_the_window(
 
 def test_a_cut_off_distance(exp: Lookup) -> None:
     """z beyond the cap: u is the cap, or there is nothing to cut off; never in between."""
-    model = random_model(1.0)
+    model = random_model(1.5)
     built, public = unit_circuit(model), boundaries(model)
     values = built.honest(public, exp)
     argument = next(hint for hint in built.hints if hint.detail == "argument")
