@@ -405,6 +405,17 @@ def test_rows_in_a_pipe(tmp_path: Path) -> None:
         read_hidden(tmp_path / "rows.npy")
 
 
+@pytest.mark.parametrize("kind", ["m8", "m8[s]", "M8[D]", "bool", "c16", "S8"])
+def test_rows_of_what_is_no_integer(kind: str, tmp_path: Path) -> None:
+    """A duration is a subtype of numpy's integers, and its entries are none."""
+    path = tmp_path / "rows.npy"
+    np.save(path, np.zeros((2, 32), dtype=kind))
+    with pytest.raises(
+        InputError, match=f"expected integers, got {np.dtype(kind)}".replace("[", r"\[")
+    ):
+        read_hidden(path)
+
+
 def test_rows_are_never_changed(tiny_checkpoint: Any, tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.full((2, 32), 2**64 - 1, dtype=np.uint64))
     with pytest.raises(InputError, match="64 bits with a sign, got 18446744073709551615"):

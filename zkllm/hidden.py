@@ -66,7 +66,7 @@ def check_padding(pad_to: int | None, needed: int, context: int) -> None:
 
 def _integers(array: npt.NDArray[Any]) -> IntArray:
     """`array` as int64; raises `InputError` where that would change a number."""
-    if not np.issubdtype(array.dtype, np.integer):
+    if array.dtype.kind not in "iu":  # to numpy a duration is an integer too
         raise InputError(f"hidden states: expected integers, got {array.dtype}")
     if array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise InputError(f"hidden states: expected 64 bits with a sign, got {int(array.max())}")
