@@ -240,25 +240,45 @@ def test_another_header_is_refused(folder: Path, change: Callable[[Header], Any]
     header, data = header_of(path)
     head = json.dumps(change(header)).encode()
     path.write_bytes(struct.pack("<Q", len(head)) + head + data)
-    with pytest.raises(InvalidBundle, match="header does not list the specification's tensors"):
+    with pytest.raises(InvalidBundle, match="expected the header that"):
         ExactModel.from_folder(folder).check_all()
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
+    "data",
     [
-        (b"", "truncated or oversized header"),
-        (bytes(7), "truncated or oversized header"),
-        (struct.pack("<Q", 1 << 60), "truncated or oversized header"),
-        (struct.pack("<Q", 20) + b"{", "truncated or oversized header"),
-        (struct.pack("<Q", 9) + b"{", "the header is not JSON"),
-        (struct.pack("<Q", 2) + b"\xff\xff", "the header is not JSON"),
-        (struct.pack("<Q", 100_000) + b"[" * 100_000, "the header is not JSON"),
+        b"",
+        bytes(7),
+        struct.pack("<Q", 1 << 60),
+        struct.pack("<Q", 20) + b"{",
+        struct.pack("<Q", 2) + b"\xff\xff",
+        struct.pack("<Q", 100_000) + b"[" * 100_000,
     ],
 )
-def test_a_broken_header_is_refused(folder: Path, data: bytes, message: str):
+def test_a_broken_header_is_refused(folder: Path, data: bytes):
     (folder / "weights.safetensors").write_bytes(data)
-    with pytest.raises(InvalidBundle, match=f"^weights.safetensors: {message}"):
+    with pytest.raises(InvalidBundle, match=r"^weights\.safetensors: expected the header"):
+        ExactModel.from_folder(folder).check_all()
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda text: text + b" " * 8,
+        lambda text: b" " * 8 + text,
+        lambda text: text.replace(b",", b", "),
+        lambda text: text.replace(b"{", b'{"table.exp":{},', 1),
+    ],
+    ids=["padded", "moved", "spaced", "twice"],
+)
+def test_a_header_has_one_spelling(folder: Path, spell: Callable[[bytes], bytes]):
+    """The same tensors at other places: compiled graphs, which others execute, would read past."""
+    path = folder / "weights.safetensors"
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    head = spell(data[8 : 8 + length])
+    path.write_bytes(struct.pack("<Q", len(head)) + head + data[8 + length :])
+    with pytest.raises(InvalidBundle, match="expected the header that"):
         ExactModel.from_folder(folder).check_all()
 
 
