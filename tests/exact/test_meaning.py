@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.commands import zkllm
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import UntrustedMaterial
-from zkllm.exact import tables
+from zkllm.exact import meaning, tables
 from zkllm.exact.meaning import check_meaning, claimed
 from zkllm.exact.model import ExactModel, save
 from zkllm.exact.quantise import PRECISIONS, build
@@ -141,6 +142,41 @@ def test_no_table_is_made_that_could_not_be_the_one_that_is_there(
         )
     with pytest.raises(UntrustedMaterial, match="got another table"):
         check_meaning(changed)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
+@pytest.mark.parametrize(
+    ("fraction", "length"),
+    [(18, 1 << 18), (17, 1 << 18), (16, 1 << 18), (15, 1 << 16), (15, 1 << 18), (14, 1 << 17)],
+)
+def test_no_gelu_table_is_made_that_ends_elsewhere(
+    tiny_model: ExactModel,
+    activation: str,
+    fraction: int,
+    length: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A table of zeros costs half a megabyte; to make one of 18 fraction bits takes minutes."""
+
+    def never(*_: int) -> IntArray:
+        raise AssertionError("a table was made")
+
+    for maker in ("gelu_tanh", "gelu_erf"):
+        monkeypatch.setattr(tables, maker, never)
+    changed = saying(tiny_model, "architecture", activation=activation)
+    changed = saying(changed, "fractions", hidden=fraction)
+    changed = with_table(changed, "table.gelu", np.zeros(length, dtype=np.int64))
+    with pytest.raises(UntrustedMaterial, match=r"table\.gelu: .* got another table"):
+        check_meaning(changed)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
+@pytest.mark.parametrize("fraction", range(2, 11))
+def test_where_a_gelu_table_ends_is_known_before_it_is_made(activation: str, fraction: int) -> None:
+    made = (tables.gelu_erf if activation == "gelu" else tables.gelu_tanh)(fraction)
+    last = len(made) - 1
+    near = range(max(0, last - 5), last + 6)
+    assert [u for u in near if meaning._ends_gelu(activation, fraction, u)] == [last]
 
 
 def test_what_is_claimed(tiny_model: ExactModel, tiny_checkpoint: Checkpoint) -> None:

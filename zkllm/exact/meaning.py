@@ -24,6 +24,8 @@ CLAIMED_OF_FRAGMENTS = ("first_block", "vocabulary", "pad_id", "stop_ids")
 
 _MAX_VALUE_BITS = 48
 """Entries stay below 2^50: a sum of e·v could not hold more."""
+_TIE = 1e-6
+"""More than floats lose here; what is this near to a half is left to exact arithmetic."""
 
 
 def claimed(specification: Specification) -> tuple[str, ...]:
@@ -77,10 +79,24 @@ def _check_gelu(specification: Specification, table: IntArray) -> None:
     made: IntArray | None = None
     if activation == "relu":
         made = tables.relu()
-    # below a quarter nothing of it is left, and it ends between 1 and 16
-    elif fraction >= 2 and 1 << fraction <= len(table) <= 1 << (fraction + 4):
+    # below a quarter nothing of it is left
+    elif fraction >= 2 and _ends_gelu(activation, fraction, len(table) - 1):
         made = (tables.gelu_tanh if activation == "gelu_new" else tables.gelu_erf)(fraction)
     _require_table("table.gelu", table, made, f"that of {activation} with {fraction} fraction bits")
+
+
+def _ends_gelu(activation: str, fraction: int, last: int) -> bool:
+    """Whether `last` is the first index at which the table of `activation` has fallen to 0."""
+
+    def entry(u: int) -> float:
+        x = math.ldexp(u, -fraction)
+        if activation == "gelu":
+            return u * math.erfc(x / math.sqrt(2)) / 2
+        return u / (math.exp(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)) + 1)
+
+    if not 1 << fraction <= last <= 1 << (fraction + 4):
+        return False  # far from 1 to 16, where a float would not hold its exponential
+    return entry(last) < 0.5 + _TIE and entry(last - 1) > 0.5 - _TIE
 
 
 def _require(what: str, says: int, follows: int, of: str) -> None:
