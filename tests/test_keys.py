@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from zkllm.digests import canonical_json
+from tests.commands import zkllm
+from zkllm.digests import canonical_json, sha256
 from zkllm.errors import DigestMismatch
-from zkllm.exact.model import ExactModel
+from zkllm.exact.model import ExactModel, save
 from zkllm.keys import policy_for, setup
 
 UNIT = "mlp[0]"
@@ -26,3 +28,35 @@ def test_a_policy_pins_no_commitment_to_other_weights(
     path.write_bytes(canonical_json(commitment | {"root": commitment["root"][::-1]}))
     with pytest.raises(DigestMismatch, match=r"not the commitment to this model's mlp\[0\]"):
         policy_for(tiny_model, tmp_path)
+
+
+TOKENIZERS = {
+    "not a tokenizer": lambda value: {},
+    "model.dropout must be null": lambda value: value | {"model": value["model"] | BPE},
+    "no token can be read and spelled again": lambda value: value | {"pre_tokenizer": SPLITTER},
+    "tokens expected": lambda value: value | {"model": value["model"] | {"vocab": MANY}},
+}
+BPE = {"type": "BPE", "dropout": 0.5, "vocab": {"a": 0}, "merges": []}
+SPLITTER = {
+    "type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Removed", "invert": False
+}  # fmt: skip
+MANY = {f"w{i}": i for i in range(1000)}
+
+
+@pytest.mark.parametrize("words", TOKENIZERS)
+def test_no_model_is_pinned_whose_tokenizer_no_command_takes(
+    tiny_model: ExactModel, tmp_path: Path, words: str
+) -> None:
+    """Its digest is right; it would be refused by `run`, and by `verify` under the policy."""
+    value = json.loads(tiny_model.tokenizer_bytes() or b"")
+    tokenizer = json.dumps(TOKENIZERS[words](value)).encode()
+    specification = replace(tiny_model.specification, tokenizer=sha256(tokenizer))
+    tensors = {name: tiny_model.tensor(name) for name in specification.tensors}
+    folder, keys = tmp_path / "model", tmp_path / "keys"
+    save(specification, tensors, tokenizer, folder)
+    for command in (("policy", "init", folder), ("setup", folder, "--keys", keys)):
+        done = zkllm(*command)
+        assert (done.code, done.out) == (4, "")
+        assert words in done.err
+        assert done.err.startswith("error: tokenizer.json: ")
+    assert not keys.exists()

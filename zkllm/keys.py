@@ -19,6 +19,8 @@ from zkllm.extras import require_packages
 from zkllm.files import AnyPath, as_path, unit_file_name
 from zkllm.planning import assign, first_able, plan, preferred
 from zkllm.policy import Freshness, Policy
+from zkllm.tokenization import Tokenizer
+from zkllm.vetting import check_round_trip
 
 if TYPE_CHECKING:
     from zkllm.backends.ezkl.backend import EzklBackend
@@ -52,8 +54,7 @@ def setup(
     planned = plan(model.specification, backend, positions, units, keys=True, jobs=1)
     planned.require_fit()
     progress("proving the bounds of the model again")
-    check_bounds(model)
-    check_meaning(model)
+    _vouch(model)
     made = {}
     for unit, name in planned.backends.items():
         if name != backend:
@@ -90,9 +91,7 @@ def policy_for(
     """
     model, keys = ExactModel.open(model), None if keys is None else as_path(keys, "keys")
     backends = [backends] if isinstance(backends, str) else backends
-    check_bounds(model)
-    check_meaning(model)
-    model.tokenizer_bytes()
+    _vouch(model)
     units: dict[str, BackendName] = {}
     pins: dict[str, dict[str, Digest]] = {}
     for unit in model.specification.units():
@@ -120,6 +119,18 @@ def policy_for(
         insecure_srs=insecure_srs,
         freshness=freshness,
     )
+
+
+def _vouch(model: ExactModel) -> None:
+    """Find out before `model` is pinned what would be in the way of running and verifying it.
+
+    Raises `UntrustedMaterial` for a number that does not follow from others, `InputError` for
+    weights or a tokenizer that every later command would refuse.
+    """
+    check_bounds(model)
+    check_meaning(model)
+    if model.specification.kind == "text":
+        check_round_trip(Tokenizer(model))
 
 
 def _trusted_pin(
