@@ -82,7 +82,6 @@ class Executor:
         self._units = self._specification.units()
         # The sessions read these arrays for as long as they are there.
         self._weights = {name: model.stored(name) for name in model.specification.tensors}
-        self._bounds = _input_bounds(model)
         compiled = {
             name: _Compiled(
                 graph, {n: self._weights[n] for n in self._specification.tensors_of(name)}
@@ -195,10 +194,11 @@ class Executor:
         if x.ndim != 2 or x.shape[1] != width or not len(x):
             raise InputError(f"{name}: expected rows [T, {width}], got {list(x.shape)}")
         largest = magnitude(x)
-        if largest > self._bounds[name]:
+        bound = self._specification.input_bound(name)
+        if largest > bound:
             # beyond the bound a float64 sum may round: a wrong integer, and no one would notice
             raise LimitExceeded(
-                f"{name}: expected rows within ±{self._bounds[name]}, got {largest} in magnitude"
+                f"{name}: expected rows within ±{bound}, got {largest} in magnitude"
             )
 
     def _run(self, name: str, outputs: list[str], feeds: dict[str, IntArray]) -> list[IntArray]:
@@ -228,7 +228,7 @@ class Executor:
                 x = random.integers(0, a.vocabulary, tokens)
                 got = self.embed(x)
             else:
-                bound = self._bounds[name]
+                bound = self._specification.input_bound(name)
                 x = random.integers(-bound, bound + 1, (tokens, a.width))
                 if isinstance(unit, Head):
                     got = self.head(x)
@@ -247,13 +247,6 @@ class Executor:
                     f"got {int(got[place])}",
                     hint="this device does not compute exactly: use --device cpu",
                 )
-
-
-def _input_bounds(model: ExactModel) -> dict[str, int]:
-    """The proven bound of the rows that each unit but `embed` reads."""
-    readers = [name for name in model.specification.units() if name != "embed"]
-    # a fragment's last boundary has no reader
-    return dict(zip(readers, model.specification.boundary_bounds(), strict=False))
 
 
 def _open(

@@ -38,6 +38,14 @@ def magnitude(array: StoredArray) -> int:
     return max(int(array.max()), -int(array.min())) if array.size else 0
 
 
+def first_beyond(array: IntArray, bound: int) -> str:
+    """Where the first integer stands that is larger than `bound` in magnitude; empty if nowhere."""
+    for place in np.argwhere((array > bound) | (array < -bound))[:1]:
+        at = tuple(int(i) for i in place)
+        return f"expected at most {bound} in magnitude, got {int(array[at])} at {list(at)}"
+    return ""
+
+
 def magnitude_type(array: IntArray) -> str:
     """The narrowest declared type that holds `array`."""
     return narrowest(magnitude(array))

@@ -32,6 +32,7 @@ from zkllm.material import Material, own_mistakes
 from zkllm.policy import Policy
 from zkllm.records import expect
 from zkllm.statement import MAX_NONCE, Statement, is_nonce
+from zkllm.tensors import first_beyond
 from zkllm.tokenization import Tokenizer, room
 from zkllm.workers import Workers
 
@@ -275,14 +276,9 @@ def check_run(bundle: Bundle, model: ExactModel, tokenizer: Tokenizer | None) ->
 def _check_ranges(bundle: Bundle, specification: Specification) -> None:
     """(6): every integer stays within the bound that the specification proves for it."""
     for i, bound in enumerate(specification.boundary_bounds()):
-        boundary = bundle.boundaries[i]
-        outside = np.argwhere((boundary > bound) | (boundary < -bound))
-        if len(outside):
-            place = tuple(int(n) for n in outside[0])
-            raise StatementMismatch(
-                f"boundary[{i}]: expected at most {bound} in magnitude, "
-                f"got {int(boundary[place])} at {list(place)}"
-            )
+        beyond = first_beyond(bundle.boundaries[i], bound)
+        if beyond:
+            raise StatementMismatch(f"boundary[{i}]: {beyond}")
 
 
 def _check_policy(

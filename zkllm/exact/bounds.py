@@ -68,6 +68,11 @@ def window(bound: int) -> int:
     return 1 << bound.bit_length()
 
 
+def norm_gain(d: int, fraction: int) -> int:
+    """K = round(√d·2^g) of a LayerNorm whose rows get `fraction`, g, fraction bits."""
+    return (math.isqrt(d << (2 * fraction + 2)) + 1) // 2
+
+
 def norm(unit: str, bound: int, *, d: int, fraction: int, epsilon: tuple[int, int]) -> Norm:
     """Constants and bounds of a LayerNorm of rows with |x| <= `bound`.
 
@@ -75,7 +80,7 @@ def norm(unit: str, bound: int, *, d: int, fraction: int, epsilon: tuple[int, in
     t is the smallest shift that proves V < 2^61. Raises `UnsupportedModel` if a sum could leave
     the exact range.
     """
-    gain = (math.isqrt(d << (2 * fraction + 2)) + 1) // 2  # round(√d·2^g)
+    gain = norm_gain(d, fraction)
     numerator, denominator = epsilon
     shift = 0
     while True:

@@ -13,6 +13,7 @@ import numpy as np
 
 from zkllm.errors import UntrustedMaterial
 from zkllm.exact import tables
+from zkllm.exact.bounds import norm_gain
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Attention, Embed, Specification
 from zkllm.tensors import IntArray
@@ -43,7 +44,7 @@ def check_meaning(model: ExactModel) -> None:
     """
     specification = model.specification
     f = specification.fractions
-    gain = (math.isqrt(specification.architecture.width << (2 * f.norm + 2)) + 1) // 2
+    gain = norm_gain(specification.architecture.width, f.norm)
     for name, unit in specification.units().items():
         if not isinstance(unit, Embed):
             _require(f"{name}.norm.gain", unit.norm.gain, gain, "fractions.norm")

@@ -253,6 +253,16 @@ class Specification:
             bounds += [attention.output, mlp.output]
         return bounds
 
+    def input_bound(self, unit: str) -> int:
+        """The proven bound of the rows that `unit`, any but `embed`, reads."""
+        return self._input_bounds[unit]
+
+    @functools.cached_property
+    def _input_bounds(self) -> Mapping[str, int]:
+        readers = [name for name in self.units() if name != "embed"]
+        # a fragment's last boundary has no reader
+        return dict(zip(readers, self.boundary_bounds(), strict=False))
+
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
         return canonical_json(to_json(self))

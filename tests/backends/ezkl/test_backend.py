@@ -161,7 +161,7 @@ def test_a_boundary_beyond_its_bound(model: ExactModel, keys: Path, name: str, s
     claim = claim_of(model)
     rows = getattr(claim, name).copy()
     rows[1, 1] = sign * (bound + 1)
-    match = f"{name[:-1]}: an integer is beyond ±{bound}"
+    match = f"{name[:-1]}: expected at most {bound} in magnitude"
     refused(StatementMismatch, match, model, keys, claim=replace(claim, **{name: rows}))
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from zkllm.backends.base import Checked, Claim, Estimate, Pin, Progress, silent
+from zkllm.backends.claims import check_ranges
 from zkllm.backends.ezkl import audit as auditing
 from zkllm.backends.ezkl import circuit as circuits
 from zkllm.backends.ezkl import keys as keyring
@@ -23,6 +24,7 @@ from zkllm.backends.ezkl.settings import check_settings
 from zkllm.bundle import BackendName
 from zkllm.digests import sha256
 from zkllm.errors import (
+    ConstraintViolation,
     DigestMismatch,
     InputError,
     ProofRejected,
@@ -258,19 +260,16 @@ def relation(built: Circuit) -> auditing.Relation:
 
 def _check_claim(specification: Specification, claim: Claim) -> None:
     """(1): the window argument of the circuit begins with these two ranges."""
-    index = circuits.boundary_index(specification, claim.unit)
-    bounds = specification.boundary_bounds()
     shape = (len(claim.inputs), specification.architecture.width)
-    for name, tensor, bound in (
-        ("input", claim.inputs, bounds[index]),
-        ("output", claim.outputs, bounds[index + 1]),
-    ):
+    for name, tensor in (("input", claim.inputs), ("output", claim.outputs)):
         if tensor.shape != shape:
             raise StatementMismatch(
                 f"{claim.unit}: {name}: expected shape {list(shape)}, got {list(tensor.shape)}"
             )
-        if tensor.size and max(int(tensor.max()), -int(tensor.min())) > bound:
-            raise StatementMismatch(f"{claim.unit}: {name}: an integer is beyond ±{bound}")
+    try:
+        check_ranges(specification, claim)
+    except ConstraintViolation as err:
+        raise StatementMismatch(err.message) from err
 
 
 def _verifies(folder: Path, evidence: bytes, instances: Sequence[int]) -> bool:

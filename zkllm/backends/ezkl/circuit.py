@@ -81,8 +81,7 @@ def attention(
     architecture = specification.architecture
     width, heads = architecture.width, architecture.heads
     circuit = Circuit(recipe.window, layers.total // architecture.context)
-    bound = specification.boundary_bounds()[boundary_index(specification, unit)]
-    x = circuit.public_input("x", (tokens, width), bound)
+    x = circuit.public_input("x", (tokens, width), specification.input_bound(unit))
     output = circuit.public_input("output", (tokens, width), layers.output)
     normalised = _layer_norm(circuit, x, layers.norm)
     named = {"query": layers.query, "key": layers.key, "value": layers.value}
@@ -104,12 +103,6 @@ def attention(
     circuit.divide("out", product, output - x, 1 << layers.out.shift)
     circuit.check_no_wrap()
     return circuit
-
-
-def boundary_index(specification: Specification, unit: str) -> int:
-    """The place of the input of `unit`, an attention or mlp unit, among the boundaries."""
-    block_units = [name for name in specification.units() if name not in ("embed", "head")]
-    return block_units.index(unit)
 
 
 def no_weights(specification: Specification) -> Tensors:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from zkllm.backends.base import Claim
-from zkllm.backends.claims import check_ranges, input_bound
+from zkllm.backends.claims import check_ranges
 from zkllm.backends.sumcheck.attention import CausalAttention
 from zkllm.backends.sumcheck.head import Margins
 from zkllm.backends.sumcheck.operations import Gelu, Linear, Norm
@@ -252,8 +252,9 @@ def _build(model: ExactModel, claim: Claim, limb: int) -> Circuit:
     unit = specification.units()[claim.unit]
     if isinstance(unit, Embed):
         return EmbedCircuit(model, unit, claim, limb)
+    bound = specification.input_bound(claim.unit)
     if isinstance(unit, Attention):
-        return AttentionCircuit(model, unit, input_bound(specification, unit), claim, limb)
+        return AttentionCircuit(model, unit, bound, claim, limb)
     if isinstance(unit, Mlp):
-        return MlpCircuit(model, unit, input_bound(specification, unit), claim, limb)
-    return HeadCircuit(model, unit, specification.boundary_bounds()[-1], claim, limb)
+        return MlpCircuit(model, unit, bound, claim, limb)
+    return HeadCircuit(model, unit, bound, claim, limb)
