@@ -53,3 +53,19 @@ def test_message_and_hint_are_kept():
         "look again",
     )
     assert errors.Error("alone").hint == ""
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("embed: tokens does not hold", "the proof of embed does not fit: tokens does not hold"),
+        (
+            "head: tokens does not hold",
+            "the proof of embed does not fit: head: tokens does not hold",
+        ),
+        ("embed", "the proof of embed does not fit: embed"),
+    ],
+)
+def test_a_sentence_names_nothing_twice(message: str, said: str) -> None:
+    assert errors.Error(message, clause="the proof of embed does not fit").sentence == said
+    assert errors.Error(message).sentence == message

@@ -23,7 +23,7 @@ from zkllm.verifying import Report, verify
 
 DIGEST = "sha256:" + "ab" * 32
 CLAUSE = "the proof of attention[0] does not fit this run"
-REASON = f"{CLAUSE}: attention[0]: norm: centred does not hold"
+REASON = f"{CLAUSE}: norm: centred does not hold"
 
 
 @contextlib.contextmanager
@@ -85,19 +85,17 @@ def test_continued_lines_stand_under_their_beginning(monkeypatch: pytest.MonkeyP
         output.facts([("a", "x"), ("longer", REASON)])
     assert plain(stream) == (
         "refused: the proof of attention[0] does\n"
-        "         not fit this run: attention[0]:\n"
-        "         norm: centred does not hold\n"
+        "         not fit this run: norm: centred\n"
+        "         does not hold\n"
         "hint: one two three four five six seven\n"
         "      eight nine\n"
         "refused  b\n"
         "  the proof of attention[0] does not fit\n"
-        "  this run: attention[0]: norm: centred\n"
-        "  does not hold\n"
+        "  this run: norm: centred does not hold\n"
         "  a       x\n"
         "  longer  the proof of attention[0] does\n"
-        "          not fit this run:\n"
-        "          attention[0]: norm: centred\n"
-        "          does not hold\n"
+        "          not fit this run: norm:\n"
+        "          centred does not hold\n"
     )
 
 

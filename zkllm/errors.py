@@ -20,7 +20,7 @@
     └── BackendError (5)           a backend or the environment failed
 
 Exit codes: 0 verified or done · 1 unexpected · 2 usage · 3 refused · 4 bad input ·
-5 backend or environment · 6 node or network.
+5 backend or environment · 130 interrupted, or 128 and the number of another signal.
 """
 
 from __future__ import annotations
@@ -47,8 +47,12 @@ class Error(Exception):
 
     @property
     def sentence(self) -> str:
-        """Clause and message."""
-        return f"{self.clause}: {self.message}" if self.clause else self.message
+        """Clause and message; what the clause names already, the message does not say again."""
+        if not self.clause:
+            return self.message
+        subject, colon, rest = self.message.partition(": ")
+        said = colon and subject in self.clause.split()
+        return f"{self.clause}: {rest if said else self.message}"
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def test_refused(work: Path) -> None:
     done = verify(work, work / "forged")
     assert done.code == 3
     assert done.out.startswith("refused  ")
-    reason = "attention[0] gives another result when it is computed again: attention[0]: recomputed"
+    reason = "attention[0] gives another result when it is computed again: recomputed"
     assert reason in done.out
     assert len(done.out.splitlines()) == 2
     assert done.out.count("refused") == 1

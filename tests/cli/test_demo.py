@@ -63,7 +63,7 @@ def test_the_demo_on_a_terminal(columns: int) -> None:
     assert "verified  answer.bundle" in lines
     place = lines.index("refused  forged.bundle")
     rest = " ".join(line.strip() for line in lines[place + 1 :])
-    assert rest.startswith("the proof of embed does not fit this run: embed: ")
+    assert rest.startswith("the proof of embed does not fit this run: sumcheck: ")
     assert " as it should be: the forged bundle was changed on purpose" in rest
     assert "next: keep the files, and try zkllm demo -o demo" in rest
     assert "zkllm verify demo/answer.bundle --policy" in rest

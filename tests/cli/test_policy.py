@@ -33,7 +33,7 @@ def test_what_is_demanded_goes_to_stdout_beside_a_file(tmp_path: Path) -> None:
     assert demands(done.out) == {
         "model": policy.model,
         ALL: f"{WORDS}; the verifier needs the weights",
-        "freshness": "requested: a nonce that is given must be bound, by every unit",
+        "freshness": "requested: a nonce that is given must be bound; every unit can bind it",
     }
 
 
@@ -54,7 +54,7 @@ def test_commitments_need_no_weights(tmp_path: Path) -> None:
     found = demands(done.out)
     assert found["mlp[0]"] == f"{WORDS} under a commitment to the weights"
     assert found["embed, attention[0-1], mlp[1], head"].endswith("the verifier needs the weights")
-    assert found["freshness"] == "required: verify needs a nonce, bound by every unit"
+    assert found["freshness"] == "required: verify needs a nonce; every unit can bind it"
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,6 @@ def test_the_weakest_is_named_first(freshness: str, words: str) -> None:
 
 def test_some_units_bind_a_nonce() -> None:
     policy = replace(Policy.from_file(V1 / "committed.toml"), freshness="required")
-    assert ("freshness", "required: verify needs a nonce, bound by embed, mlp[0]") in _demands(
+    assert ("freshness", "required: verify needs a nonce; embed, mlp[0] can bind it") in _demands(
         policy
     )

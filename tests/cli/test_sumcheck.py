@@ -116,16 +116,16 @@ def test_evidence_of_one_mode_is_refused_in_the_other(mode: str, work: Work) -> 
     assert result.out.startswith("refused  ")
     verdict, refusal, hint = result.out.splitlines()
     assert verdict == f"refused  {work.path(mode)}"
-    assert refusal.startswith("  the proof of embed does not fit this run: embed: ")
+    assert refusal.startswith("  the proof of embed does not fit this run: the proof is ")
     if mode == "held":
         assert refusal.endswith(
-            "embed: the proof is one for weights that the verifier holds, "
+            "run: the proof is one for weights that the verifier holds, "
             "and the policy pins a commitment to them"
         )
         assert hint.startswith("  hint: prove with --keys DIR")
     else:
         assert refusal.endswith(
-            "embed: the proof is one under a commitment to the weights, "
+            "run: the proof is one under a commitment to the weights, "
             "and the policy has the verifier hold them"
         )
         assert hint.startswith("  hint: prove without --keys")
@@ -145,7 +145,7 @@ def test_bytes_as_many_as_a_proof_of_the_other_mode_are_refused_too(
     container.save(forged, specification, tmp_path / "forged")
     result = zkllm("verify", tmp_path / "forged", *work.arguments(mode), "--nonce", "abc")
     assert result.code == 3
-    assert f"{unit}: the proof is one " in result.out
+    assert f"the proof of {unit} does not fit this run: the proof is one " in result.out
     junk = Evidence("sumcheck", bytes(len(evidence.data) + 1))
     forged = honest.with_evidence(dict(honest.evidence) | {unit: junk})
     container.save(forged, specification, tmp_path / "forged")

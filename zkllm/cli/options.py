@@ -26,13 +26,6 @@ device = click.option(
     show_default=True,
     help="Where to run; auto takes CUDA where there is one and says what it took.",
 )
-units = click.option(
-    "--unit",
-    "units",
-    multiple=True,
-    metavar="U",
-    help="Only this unit, e.g. attention[0]; may be repeated. Others are replayed.",
-)
 keys = click.option("--keys", type=PATH, metavar="DIR", help="Folder of keys, from zkllm setup.")
 model = click.option(
     "--model", type=PATH, required=True, metavar="DIR", help="The exact model, from zkllm export."
@@ -65,6 +58,12 @@ jobs = click.option(
 STDIN = "-"
 """The name that stands for standard input."""
 MAX_PROMPT = 4 << 20
+
+
+def units(others: str) -> Callable[[F], F]:
+    """The option --unit, with a sentence on what becomes of the other units."""
+    text = f"Only this unit, e.g. attention[0]; may be repeated. {others}"
+    return click.option("--unit", "units", multiple=True, metavar="U", help=text)
 
 
 def prompt_file(text: str) -> Callable[[F], F]:

@@ -20,7 +20,7 @@ from zkllm.wording import bytes_text, seconds_text
 @click.argument("model", type=options.PATH)
 @click.option("--tokens", type=int, default=8, show_default=True, help="T, positions of a run.")
 @options.backends
-@options.units
+@options.units("Others are replayed.")
 @click.option(
     "-n", "--new-tokens", type=int, default=1, show_default=True, help="How many are generated."
 )

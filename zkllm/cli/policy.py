@@ -30,7 +30,7 @@ def command() -> None:
     """Write down what a verifier demands. A policy never comes from the prover."""
 
 
-@command.command("init")
+@command.command("init", short_help="write a policy for a model and its keys")
 @click.argument("model", type=options.PATH)
 @click.option(
     "--backend",
@@ -121,11 +121,12 @@ def _demands(policy: Policy) -> list[tuple[str, str]]:
 def _freshness(policy: Policy) -> str:
     """What happens to a nonce."""
     binding = [unit for unit, backend in policy.units.items() if backend in BINDING]
-    names = "every unit" if len(binding) == len(policy.units) else unit_ranges(binding)
+    every = len(binding) == len(policy.units)
+    bound = f"{'every unit' if every else unit_ranges(binding)} can bind it"
     if policy.freshness == "required":
-        return f"verify needs a nonce, bound by {names}"
+        return f"verify needs a nonce; {bound}"
     if policy.freshness == "unbound":
         return "a nonce that is given is only compared"
     if not binding:
         return "no unit binds a nonce, so a bundle is refused where one is given"
-    return f"a nonce that is given must be bound, by {names}"
+    return f"a nonce that is given must be bound; {bound}"

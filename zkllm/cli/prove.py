@@ -16,7 +16,7 @@ from zkllm.wording import bytes_text, unit_ranges
 @click.argument("trace", type=options.PATH)
 @options.model
 @options.backends
-@options.units
+@options.units("Others are replayed.")
 @options.keys
 @options.jobs
 @click.option("--nonce", default="", help="Repeat the client's nonce in the statement.")

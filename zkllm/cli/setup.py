@@ -14,7 +14,7 @@ from zkllm.cli import options
 @click.command("setup")
 @click.argument("model", type=options.PATH)
 @options.backend
-@options.units
+@options.units("Others get no keys.")
 @click.option("--tokens", type=int, metavar="T", help="ezkl: positions of a run.  [default: 8]")
 @click.option(
     "--keys", type=options.PATH, default="keys", show_default=True, metavar="DIR", help="Where to."

@@ -15,7 +15,7 @@ def command() -> None:
     """The structured reference string: public parameters that ezkl's proofs rest on."""
 
 
-@command.command("import")
+@command.command("import", short_help="take a file of the ceremony into the folder of keys")
 @click.argument("file", type=options.PATH)
 @click.option(
     "--keys", type=options.PATH, default="keys", show_default=True, metavar="DIR", help="Where to."

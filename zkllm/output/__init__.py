@@ -103,7 +103,7 @@ def text(value: str) -> None:
 
 
 JSON_FORMAT = 1
-"""The number of all that `--json` prints: see `docs/json.md` and `docs/schemas`."""
+"""The number of all that `--json` prints: see `docs/json.md`."""
 
 
 def emit_json(value: Mapping[str, Any], *, unless_told: bool = False) -> None:
