@@ -70,7 +70,7 @@ def parse_canonical_json(data: bytes, what: str) -> Any:
         _limit_depth(data, what)
         value = json.loads(
             data.decode("ascii"),
-            object_pairs_hook=_unique,
+            object_pairs_hook=unique,
             parse_float=_refuse_number,
             parse_constant=_refuse_number,
             parse_int=_small_integer,
@@ -109,7 +109,8 @@ def _limit_depth(data: bytes, what: str) -> None:
             depth -= 1
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these fields, for a parser of JSON; raises `ValueError` for a repeated one."""
     result = dict(pairs)
     if len(result) != len(pairs):
         raise ValueError(f"duplicate key {repeated(name for name, _ in pairs)[:40]!r}")

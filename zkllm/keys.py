@@ -100,8 +100,8 @@ def policy_for(
         model.forget()
         if pin.digests:
             pins[unit] = dict(pin.digests)
-    wanted = assign(model.specification, backends).values() if backends else ()
-    if "ezkl" in wanted and "ezkl" not in units.values():
+    lacking = "ezkl" in backends and "ezkl" not in units.values()
+    if lacking and "ezkl" in assign(model.specification, backends).values():
         raise InputError(
             f"{'--keys' if keys is None else keys}: expected keys of ezkl, found none",
             hint="make them with: zkllm setup MODEL --backend ezkl --keys DIR",

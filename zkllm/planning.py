@@ -115,9 +115,10 @@ def first_able(
     Raises `InputError` if none can though it `must` be proved, or though one of them is the
     default: that a verifier is to recompute a unit has to be asked for.
     """
-    reasons = {name: get_backend(name).unsupported(specification, unit) for name in backends}
-    for name, reason in reasons.items():
-        if not reason:
+    reasons: dict[BackendName, str] = {}
+    for name in backends:
+        reasons[name] = get_backend(name).unsupported(specification, unit)
+        if not reasons[name]:
             return name
     if must or DEFAULT in reasons:
         name = DEFAULT if DEFAULT in reasons else next(iter(reasons))

@@ -144,7 +144,7 @@ def repeat(first: dict[str, int]) -> str:
         ({"merges_txt": None}, "expected merges.txt, found none"),
         ({"vocab_json": None}, "expected vocab.json, found none"),
         ({"vocab_json": [1]}, "vocab.json: expected an object"),
-        ({"vocab_json": repeat(VOCABULARY)}, "vocab.json: not JSON: a is there twice"),
+        ({"vocab_json": repeat(VOCABULARY)}, "vocab.json: not JSON: duplicate key 'a'"),
         ({"vocab_json": VOCABULARY | {END: 3}}, "vocab.json: .* must have an id of its own, got 3"),
         ({"vocab_json": VOCABULARY | {END: -1}}, "must have an id of its own, got -1"),
         ({"vocab_json": VOCABULARY | {END: True}}, "must have an id of its own, got True"),

@@ -132,7 +132,7 @@ def whole_beside(folder: Path, places: dict[str, str]) -> None:
         (text("{}"), "expected an object weight_map"),
         (text('{"weight_map": {}}'), "expected an object weight_map with tensors"),
         (text('{"weight_map": []}'), "expected an object weight_map with tensors"),
-        (text('{"weight_map": {"a": "b", "a": "c"}}'), "not JSON: a is there twice"),
+        (text('{"weight_map": {"a": "b", "a": "c"}}'), "not JSON: duplicate key 'a'"),
         (text("[" * 100_000), "not JSON"),
         (whole_beside, f"expected model.safetensors or {INDEX}, found both"),
     ],
@@ -287,11 +287,11 @@ def test_the_two_lines_convert_what_torch_saved(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"n_embd": 32, "n_embd": 64}', "not JSON: n_embd is there twice"),
+        ('{"n_embd": 32, "n_embd": 64}', "not JSON: duplicate key 'n_embd'"),
         ('{"layer_norm_epsilon": NaN}', "not JSON: NaN is no number"),
         ('{"x": [-Infinity]}', "not JSON: -Infinity is no number"),
         ('{"n_embd": ' + "9" * 5000 + "}", "not JSON: Exceeds the limit"),
-        ('{"\\ud800\\u001b[2J": 1, "\\ud800\\u001b[2J": 2}', r"not JSON: .ud800.x1b.2J is there"),
+        ('{"\\ud800\\u001b[2J": 1, "\\ud800\\u001b[2J": 2}', r"duplicate key '.ud800.x1b.2J"),
         ("\ufeff[]", "expected an object"),
     ],
 )

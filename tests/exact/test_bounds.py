@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import UnsupportedModel
 from zkllm.exact import arithmetic, bounds, reference
+from zkllm.exact.limits import FLOAT64_LIMIT, VARIANCE_LIMIT
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import PRECISIONS, build
-from zkllm.exact.specification import FLOAT64_LIMIT, VARIANCE_LIMIT, Attention, Linear, Mlp, Norm
+from zkllm.exact.specification import Attention, Linear, Mlp, Norm
 from zkllm.tensors import IntArray, magnitude
 
 Floats = npt.NDArray[np.float64]

@@ -9,7 +9,8 @@ from typing import Any
 
 from zkllm.checkpoints.generation import stop_ids
 from zkllm.errors import UnsupportedModel
-from zkllm.exact.specification import LARGEST, Activation
+from zkllm.exact.limits import MAX_SIZES
+from zkllm.exact.specification import Activation
 
 _ACTIVATIONS: Mapping[str, Activation] = {
     "gelu_new": "gelu_new",
@@ -213,9 +214,9 @@ def _size(config: Mapping[str, Any], key: str) -> int:
             raise UnsupportedModel(
                 f"config.json: {name} must be a positive integer, got {value!r:.40}"
             )
-        if value > LARGEST[_FIELDS[key]]:
+        if value > MAX_SIZES[_FIELDS[key]]:
             raise UnsupportedModel(
-                f"config.json: {name} must be at most {LARGEST[_FIELDS[key]]}, got {value!r:.40}"
+                f"config.json: {name} must be at most {MAX_SIZES[_FIELDS[key]]}, got {value!r:.40}"
             )
     size: int = config[names[0]]
     if config[names[-1]] != size:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from zkllm.checkpoints.layouts import FloatArray, StateDict, StoredArray, is_buffer
-from zkllm.digests import Digest, repeated, sha256, sha256_file, tagged
+from zkllm.digests import Digest, sha256, sha256_file, tagged, unique
 from zkllm.errors import InputError, UnsupportedModel
 from zkllm.files import read_limited
 from zkllm.records import word
@@ -72,7 +72,7 @@ class Folder:
         try:
             value = json.loads(
                 data.decode("utf-8-sig"),
-                object_pairs_hook=_unique,
+                object_pairs_hook=unique,
                 parse_constant=_refuse_constant,
             )
         except (ValueError, RecursionError) as err:
@@ -184,13 +184,6 @@ def _is_shard_name(shard: Any) -> bool:
     )
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError(f"{word(repeated(key for key, _ in pairs))} is there twice")
-    return result
-
-
 def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is no number")
 
@@ -226,7 +219,7 @@ def _safetensors(path: Path) -> StateDict:
             pass
         with path.open("rb") as file:
             file.seek(8)
-            header = json.loads(file.read(length), object_pairs_hook=_unique)
+            header = json.loads(file.read(length), object_pairs_hook=unique)
     except (SafetensorError, OSError, ValueError, struct.error) as err:
         reason = ascii(str(err))[1:-1][:120]  # it may quote the file
         raise InputError(f"{path}: not a safetensors file: {reason}") from err

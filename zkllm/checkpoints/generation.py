@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zkllm.errors import UnsupportedModel
-from zkllm.exact.specification import MAX_STOP_IDS
+from zkllm.exact.limits import MAX_STOP_IDS
 from zkllm.records import word
 
 END_OF_TEXT = 50256

@@ -20,9 +20,8 @@ from typing import TypeAlias
 import numpy as np
 
 from zkllm.errors import UnsupportedModel
+from zkllm.exact.limits import FIELD_LIMIT, FLOAT64_LIMIT, INT64_LIMIT, VARIANCE_LIMIT
 from zkllm.exact.specification import (
-    FLOAT64_LIMIT,
-    VARIANCE_LIMIT,
     Architecture,
     Attention,
     Embed,
@@ -32,11 +31,6 @@ from zkllm.exact.specification import (
     Norm,
 )
 from zkllm.tensors import IntArray, magnitude
-
-INT64_LIMIT = 1 << 62
-"""Sums below this are taken in int64, all others in Python's integers."""
-FIELD_LIMIT = 1 << 63
-"""No equation of a prover may span this: its field has a little less than 2^64 elements."""
 
 
 def ceil_sqrt(n: int) -> int:

@@ -17,10 +17,9 @@ import numpy as np
 import onnx
 
 from zkllm.exact.bounds import require
+from zkllm.exact.limits import FLOAT64_LIMIT, VARIANCE_LIMIT
 from zkllm.exact.model import tensor_offsets
 from zkllm.exact.specification import (
-    FLOAT64_LIMIT,
-    VARIANCE_LIMIT,
     Attention,
     Embed,
     Head,

@@ -18,8 +18,8 @@ from zkllm.checkpoints import Checkpoint, FloatArray
 from zkllm.digests import sha256
 from zkllm.errors import UnsupportedModel
 from zkllm.exact import bounds, tables
+from zkllm.exact.limits import FLOAT64_LIMIT
 from zkllm.exact.specification import (
-    FLOAT64_LIMIT,
     FORMAT,
     Architecture,
     Attention,

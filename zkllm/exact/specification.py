@@ -15,6 +15,13 @@ from typing import Any, Literal
 
 from zkllm.digests import Digest, canonical_json, parse_canonical_json, tagged
 from zkllm.errors import InvalidBundle, UnsupportedVersion
+from zkllm.exact.limits import (
+    FLOAT64_LIMIT,
+    MAX_STOP_IDS,
+    MAX_TABLE,
+    check_numbers,
+    check_sizes,
+)
 from zkllm.records import from_json, to_json, word
 from zkllm.tensors import TensorType
 
@@ -22,37 +29,6 @@ FORMAT = 1
 MAX_BYTES = 16 << 20
 """No specification is longer: GPT-2 XL's has about 400 kB."""
 
-FLOAT64_LIMIT = 1 << 52
-"""No value or partial sum that an executor carries in float64 may reach this."""
-VARIANCE_LIMIT = 1 << 61
-"""No variance V may reach this."""
-
-MAX_TABLE = 1 << 18
-"""No table has more entries: GPT-2's have some ten thousand."""
-MAX_STOP_IDS = 256
-
-LARGEST: Mapping[str, int] = {
-    "width": 1 << 16,
-    "heads": 1 << 10,
-    "inner": 1 << 18,
-    "vocabulary": 1 << 20,
-    "context": 1 << 17,
-    "first_block": 1 << 10,
-    "blocks": 1 << 10,
-}
-"""The caps of an architecture: above every model there is, below what shapes alone make dear.
-
-Whoever wrote a specification need not have the weights: sizes come from it before they are seen.
-"""
-_LIMITS: Mapping[str, int] = {
-    "shift": 62,
-    "score_shift": 62,
-    "epsilon": VARIANCE_LIMIT,
-    "variance": VARIANCE_LIMIT,
-    "argument_bits": 62,
-    "logrows": 62,
-}
-"""What numbers of these names may not reach; all others stay below `FLOAT64_LIMIT`."""
 _TABLES: Mapping[str, str] = {"exp": "table.exp", "gelu": "table.gelu"}
 """The name of a table by the field that names it; all units share one."""
 
@@ -116,7 +92,7 @@ class Norm:
     centred: int
     """Bound on |c|."""
     variance: int
-    """Bound on V; below `VARIANCE_LIMIT`."""
+    """Bound on V; below 2^61."""
     output: int
     """Bound on |x̂|."""
 
@@ -297,7 +273,9 @@ class Specification:
     def check(self) -> None:
         """Raises `InvalidBundle` unless shapes, names and bounds fit together."""
         a = self.architecture
-        self._check_architecture()
+        check_sizes(a)
+        if not len(self.attention) == len(self.mlp) == a.blocks:
+            raise InvalidBundle(f"spec.json: expected {a.blocks} attention and mlp units each")
         text = self.kind == "text"
         if text != (self.embed is not None) or text != (self.head is not None):
             raise InvalidBundle("spec.json: a text model, and only it, has embed and head")
@@ -311,33 +289,11 @@ class Specification:
             raise InvalidBundle("spec.json: pad and stop ids must be tokens of the vocabulary")
         if not 0 < self.input < FLOAT64_LIMIT:
             raise InvalidBundle(f"spec.json: expected an input below 2^52, got {self.input}")
-        _check_numbers(self.fractions, "spec.json: fractions", 62)
-        _check_numbers(self.exp, "spec.json: exp", MAX_TABLE)
+        check_numbers(self.fractions, "spec.json: fractions", 62)
+        check_numbers(self.exp, "spec.json: exp", MAX_TABLE)
         for name, unit in self.units().items():
-            _check_numbers(unit, f"spec.json: {name}")
+            check_numbers(unit, f"spec.json: {name}")
         self._check_tensors()
-
-    def _check_architecture(self) -> None:
-        """Raises `InvalidBundle` for sizes that do not fit together or that no model has."""
-        a = self.architecture
-        for name, largest in LARGEST.items():
-            least, found = int(name != "first_block"), getattr(a, name)
-            if not least <= found <= largest:
-                raise InvalidBundle(
-                    f"spec.json: architecture.{name}: expected {least} to {largest}, got {found}"
-                )
-        if a.width % a.heads:
-            raise InvalidBundle(
-                f"spec.json: architecture: expected a width that {a.heads} heads share, "
-                f"got {a.width}"
-            )
-        if a.first_block + a.blocks > LARGEST["blocks"]:
-            raise InvalidBundle(
-                f"spec.json: architecture: expected at most {LARGEST['blocks']} blocks, "
-                f"got {a.first_block + a.blocks}"
-            )
-        if not len(self.attention) == len(self.mlp) == a.blocks:
-            raise InvalidBundle(f"spec.json: expected {a.blocks} attention and mlp units each")
 
     def _check_tensors(self) -> None:
         """Raises `InvalidBundle` unless every tensor has one role, and the name and shape for it.
@@ -415,22 +371,6 @@ def multiply_adds(specification: Specification, unit: str, tokens: int) -> int:
     if isinstance(found, Mlp):
         return 2 * tokens * a.width * a.inner
     return a.width * a.vocabulary if isinstance(found, Head) else 0
-
-
-def _check_numbers(part: Any, what: str, largest: int = FLOAT64_LIMIT) -> None:
-    """Hold every number of `part` to the limit under which executors are exact.
-
-    The digest says *which* numbers they are; this says that arithmetic with them is defined.
-    """
-    for field in dataclasses.fields(part):
-        value = getattr(part, field.name)
-        limit = _LIMITS.get(field.name, largest)
-        if dataclasses.is_dataclass(value):
-            _check_numbers(value, f"{what}.{field.name}", largest)
-        elif isinstance(value, int) and not 0 <= value < limit:
-            raise InvalidBundle(
-                f"{what}.{field.name} must be at least 0 and below {limit}, got {value}"
-            )
 
 
 def model_digest(specification: bytes) -> Digest:

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from zkllm.errors import WrongMaterial
-from zkllm.exact.specification import FLOAT64_LIMIT, Specification
+from zkllm.exact.limits import FLOAT64_LIMIT
+from zkllm.exact.specification import Specification
 from zkllm.records import word
 from zkllm.tensors import StoredArray
 

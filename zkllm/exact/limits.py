@@ -1,0 +1,84 @@
+"""How large the numbers of a specification may be: sizes of its tensors, and integers in them.
+
+Whoever wrote a specification need not have the weights: what it says is held to these limits before
+anything is set aside for it, and before its numbers are computed with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from zkllm.errors import InvalidBundle
+
+if TYPE_CHECKING:
+    from zkllm.exact.specification import Architecture  # which holds itself to these limits
+
+FLOAT64_LIMIT = 1 << 52
+"""No value or partial sum that an executor carries in float64 may reach this."""
+VARIANCE_LIMIT = 1 << 61
+"""No variance V may reach this."""
+INT64_LIMIT = 1 << 62
+"""Sums below this are taken in int64, all others in Python's integers."""
+FIELD_LIMIT = 1 << 63
+"""No equation of a prover may span this: its field has a little less than 2^64 elements."""
+
+MAX_TABLE = 1 << 18
+"""No table has more entries: GPT-2's have some ten thousand."""
+MAX_STOP_IDS = 256
+MAX_SIZES: Mapping[str, int] = {
+    "width": 1 << 16,
+    "heads": 1 << 10,
+    "inner": 1 << 18,
+    "vocabulary": 1 << 20,
+    "context": 1 << 17,
+    "first_block": 1 << 10,
+    "blocks": 1 << 10,
+}
+"""The caps of an architecture: above every model there is, below what shapes alone make dear."""
+_LIMITS: Mapping[str, int] = {
+    "shift": 62,
+    "score_shift": 62,
+    "epsilon": VARIANCE_LIMIT,
+    "variance": VARIANCE_LIMIT,
+    "argument_bits": 62,
+    "logrows": 62,
+}
+"""What numbers of these names may not reach; all others stay below `FLOAT64_LIMIT`."""
+
+
+def check_sizes(a: Architecture) -> None:
+    """Raises `InvalidBundle` for sizes that do not fit together or that no model has."""
+    for name, largest in MAX_SIZES.items():
+        least, found = int(name != "first_block"), getattr(a, name)
+        if not least <= found <= largest:
+            raise InvalidBundle(
+                f"spec.json: architecture.{name}: expected {least} to {largest}, got {found}"
+            )
+    if a.width % a.heads:
+        raise InvalidBundle(
+            f"spec.json: architecture: expected a width that {a.heads} heads share, got {a.width}"
+        )
+    if a.first_block + a.blocks > MAX_SIZES["blocks"]:
+        raise InvalidBundle(
+            f"spec.json: architecture: expected at most {MAX_SIZES['blocks']} blocks, "
+            f"got {a.first_block + a.blocks}"
+        )
+
+
+def check_numbers(part: Any, what: str, largest: int = FLOAT64_LIMIT) -> None:
+    """Hold every number of `part`, a record, to the limit under which executors are exact.
+
+    The digest says *which* numbers they are; this says that arithmetic with them is defined.
+    Raises `InvalidBundle` that names the field.
+    """
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        limit = _LIMITS.get(field.name, largest)
+        if dataclasses.is_dataclass(value):
+            check_numbers(value, f"{what}.{field.name}", largest)
+        elif isinstance(value, int) and not 0 <= value < limit:
+            raise InvalidBundle(
+                f"{what}.{field.name} must be at least 0 and below {limit}, got {value}"
+            )
