@@ -25,6 +25,9 @@ _LONGEST_WORD = 256
 """WordPiece tries all parts of a word, which takes the cube of its length."""
 _LONGEST_TOKEN = 512
 """A unigram model compares the rest of a text with every token that it may begin with."""
+_FREE_BYTES = 1 << 20
+_BYTES_PER_TOKEN = 256
+"""Ten times what GPT-2's needs: the library takes up to 75 bytes of memory for one of a file."""
 _GROWTH = 1 << 10
 """Twenty steps that double a text are as many lines of tokenizer.json, and a gigabyte of text."""
 _stderr = threading.Lock()
@@ -146,6 +149,12 @@ def parse(data: bytes, vocabulary: int) -> Any:
     """
     import tokenizers
 
+    limit = _FREE_BYTES + _BYTES_PER_TOKEN * vocabulary
+    if len(data) > limit:
+        raise InputError(
+            f"tokenizer.json: at most {limit} bytes expected for {vocabulary} tokens, "
+            f"got {len(data)}"
+        )
     with _guarded("tokenizer.json: not a tokenizer"):
         tokenizer = tokenizers.Tokenizer.from_buffer(data)
     # Either would change the ids of a prompt, and padding may ask for any amount of memory.

@@ -211,9 +211,9 @@ def test_a_missing_file_is_named(folder: Path, name: str, message: str):
 def test_a_huge_specification_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch):
     with (folder / "spec.json").open("ab") as file:
         file.truncate(specification_module.MAX_BYTES + 1)
-    with pytest.raises(LimitExceeded, match="at most 16777216 bytes"):
+    with pytest.raises(LimitExceeded, match="at most 4194304 bytes"):
         ExactModel.from_folder(folder)
-    with pytest.raises(LimitExceeded, match="at most 16777216 bytes"):
+    with pytest.raises(LimitExceeded, match="at most 4194304 bytes"):
         digest_on_disk(folder)
 
 

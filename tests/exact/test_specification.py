@@ -336,6 +336,20 @@ def test_only_canonical_bytes_are_read(text: Specification):
             Specification.from_bytes(other)
 
 
+def test_every_size_and_number_at_its_cap_has_room():
+    def longest(value: Json, name: str = "") -> Any:
+        if isinstance(value, dict):
+            return {key: longest(entry, key) for key, entry in value.items()}
+        if isinstance(value, list) and name not in ("shape", "stop_ids"):
+            return [longest(entry) for entry in value]
+        return (1 << 52) - 1 if type(value) is int else value
+
+    caps = {name: cap for name, cap in module.LARGEST.items() if name != "first_block"}
+    value = text_model(Sizes(**caps), table=module.MAX_TABLE)
+    value["stop_ids"] = [caps["vocabulary"] - 1] * module.MAX_STOP_IDS
+    assert len(canonical_json(longest(value))) < module.MAX_BYTES
+
+
 def test_a_huge_file_is_not_parsed(text: Specification, monkeypatch: pytest.MonkeyPatch):
     data = text.to_bytes()
     monkeypatch.setattr(module, "MAX_BYTES", len(data))

@@ -26,8 +26,8 @@ from zkllm.records import from_json, to_json, word
 from zkllm.tensors import TensorType
 
 FORMAT = 1
-MAX_BYTES = 16 << 20
-"""No specification is longer: GPT-2 XL's has about 400 kB."""
+MAX_BYTES = 4 << 20
+"""No specification is longer: with every size at its cap, and every number, it has 3.4 MB."""
 
 _TABLES: Mapping[str, str] = {"exp": "table.exp", "gelu": "table.gelu"}
 """The name of a table by the field that names it; all units share one."""
