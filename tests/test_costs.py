@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import golden
 from tests.exact.sizes import Sizes, fragment, text_model
 from zkllm.backends.ezkl import recipe
-from zkllm.digests import canonical_json
+from zkllm.bundle import MAGIC, read_header
+from zkllm.digests import canonical_json, sha256_file
 
 LARGEST = Sizes((1 << 16) - (1 << 10), 1 << 10, (1 << 18) - 1, (1 << 20) - 1, (1 << 17) - 1, 1)
 """Every size at its cap, or below it where it falls into more powers of two."""
@@ -99,3 +102,40 @@ def test_sizes_that_no_model_has_end_at_once(sizes: Sizes, tmp_path: Path) -> No
     done = zkllm_within_limits("plan", folder, "--backend", "sumcheck")
     assert done.returncode == 4, done.stderr
     assert "architecture" in done.stderr
+
+
+def sparse(path: Path, data: bytes) -> Path:
+    """A file that begins with `data`, of four gigabytes that take no disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.truncate(4 << 30)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.bundle", "a.toml", "a.json", "a.npy", "a"])
+@pytest.mark.parametrize("data", [b"", MAGIC])
+def test_a_file_of_gigabytes_is_not_read_to_be_inspected(
+    name: str, data: bytes, tmp_path: Path
+) -> None:
+    done = zkllm_within_limits("inspect", sparse(tmp_path / name, data))
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.count("\n") <= 3
+    assert "Traceback" not in done.stderr
+
+
+def test_nor_is_a_bundle_of_long_evidence(tmp_path: Path) -> None:
+    """Its digest is that of all of it."""
+    bundle = (Path(golden.__file__).parent / "v1" / "replay.bundle").read_bytes()
+    end = read_header(bundle).end
+    header = json.loads(bundle[12:end])
+    header["sections"][-1]["length"] = MEMORY
+    front = canonical_json(header)
+    data = bundle[:8] + len(front).to_bytes(4, "little") + front + bundle[end:]
+    path = tmp_path / "a.bundle"
+    with path.open("wb") as file:
+        file.write(data)
+        file.truncate(len(data) + MEMORY)
+    done = zkllm_within_limits("inspect", path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["size_bytes"] == len(data) + MEMORY
+    assert json.loads(done.stdout)["digest"] == sha256_file(path)

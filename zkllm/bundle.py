@@ -47,6 +47,8 @@ BINDING: frozenset[BackendName] = frozenset({"sumcheck"})
 _NAME = re.compile(r"[a-z0-9/]{1,60}(\[[0-9]{1,20}\])?")
 """What the name of any section looks like: it is shown before it is known to be one."""
 _PREAMBLE = struct.Struct("<6sHI")
+MAX_FRONT = _PREAMBLE.size + MAX_HEADER
+"""Where the first section of any container begins at the latest."""
 Kind = Literal["trace", "bundle"]
 
 
@@ -202,11 +204,13 @@ class Header:
     """Where the first section begins."""
 
 
-def read_header(data: bytes) -> Header:
+def read_header(data: bytes, size: int | None = None) -> Header:
     """Parse preamble and header and check that the sections fill the rest exactly.
 
-    Raises `InvalidBundle`, `LimitExceeded` or `UnsupportedVersion`.
+    Of a container of `size` bytes `data` may be no more than the front. Raises `InvalidBundle`,
+    `LimitExceeded` or `UnsupportedVersion`.
     """
+    size = len(data) if size is None else size
     if len(data) < _PREAMBLE.size or data[: len(MAGIC)] != MAGIC:
         raise InvalidBundle("expected a zkllm trace or bundle, found other bytes")
     _, version, length = _PREAMBLE.unpack_from(data)
@@ -235,9 +239,9 @@ def read_header(data: bytes) -> Header:
     if twice:
         raise InvalidBundle(f"header.sections: {twice} appears twice")
     total = end + sum(section.length for section in sections)
-    if len(data) != total:
-        state = "truncated" if len(data) < total else "trailing bytes"
-        raise InvalidBundle(f"{state}: expected {total} bytes, got {len(data)}")
+    if size != total:
+        state = "truncated" if size < total else "trailing bytes"
+        raise InvalidBundle(f"{state}: expected {total} bytes, got {size}")
     return Header(kind, Statement.from_json(value["statement"]), sections, end)
 
 

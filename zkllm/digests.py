@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NewType
 
@@ -25,7 +26,12 @@ def sha256(data: bytes | memoryview) -> Digest:
 def sha256_file(path: Path) -> Digest:
     """The digest of the file at `path`, read in pieces."""
     with path.open("rb") as file:
-        return Digest(_PREFIX + hashlib.file_digest(file, "sha256").hexdigest())
+        return sha256_stream(file)
+
+
+def sha256_stream(file: BufferedReader) -> Digest:
+    """The digest of what is left to read in `file`, read in pieces."""
+    return Digest(_PREFIX + hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def tagged(domain: str, *data: bytes | memoryview) -> Digest:

@@ -10,6 +10,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -38,6 +39,22 @@ def read_limited(path: Path, limit: int) -> bytes:
     `InputError` if it cannot be read. The size is checked before anything is read, and again by
     reading one byte more, since a file may grow or have more than it claims.
     """
+    with open_regular(path) as (file, size):
+        if size > limit:
+            raise LimitExceeded(f"{path}: at most {limit} bytes expected, got {size}")
+        # `read` sets aside what it is asked for, and a limit may be larger than the memory
+        data = file.read(size + 1)
+    if len(data) > size:
+        raise LimitExceeded(f"{path}: at most {size} bytes expected, got more")
+    return data
+
+
+@contextlib.contextmanager
+def open_regular(path: Path) -> Iterator[tuple[BufferedReader, int]]:
+    """Yield the regular file at `path`, to be read in pieces, and its size.
+
+    Raises `UnsafePath` for a device, pipe or folder, `InputError` if it cannot be read.
+    """
     try:
         # Without O_NONBLOCK, opening a named pipe would wait for its writer for ever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -50,16 +67,10 @@ def read_limited(path: Path, limit: int) -> bytes:
         os.close(descriptor)  # fdopen would refuse a folder in its own words
         raise UnsafePath(f"{path}: expected a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        if status.st_size > limit:
-            raise LimitExceeded(f"{path}: at most {limit} bytes expected, got {status.st_size}")
         try:
-            # `read` sets aside what it is asked for, and a limit may be larger than the memory
-            data = file.read(status.st_size + 1)
+            yield file, status.st_size
         except OSError as err:
             raise _cannot_read(path, err) from err
-    if len(data) > status.st_size:
-        raise LimitExceeded(f"{path}: at most {status.st_size} bytes expected, got more")
-    return data
 
 
 def read_stream(stream: IO[bytes], name: str, limit: int) -> bytes:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from zkllm.backends.sumcheck.backend import Commitment
+from zkllm.backends.sumcheck.backend import MAX_COMMITMENT, Commitment
 from zkllm.backends.sumcheck.estimates import describe
-from zkllm.bundle import MAGIC, MAX_TEXT, VERSION, Header, Section, boundary_types, read_header
-from zkllm.digests import sha256
+from zkllm.bundle import (
+    MAGIC,
+    MAX_FRONT,
+    MAX_TEXT,
+    VERSION,
+    Header,
+    Section,
+    boundary_types,
+    read_header,
+)
+from zkllm.digests import sha256, sha256_stream
 from zkllm.errors import InputError, LimitExceeded
 from zkllm.exact.meaning import claimed
 from zkllm.exact.model import ExactModel, size_on_disk
-from zkllm.files import read_limited
+from zkllm.files import open_regular, read_limited
 from zkllm.hidden import fragment_input, read_hidden
 from zkllm.policy import Policy
 from zkllm.records import word
 from zkllm.tensors import IntArray, magnitude, tensor_digest
-
-_MAX_BYTES = 1 << 32
 
 
 def inspect(path: Path, model: Path | None = None, pad_to: int | None = None) -> dict[str, Any]:
@@ -34,12 +42,13 @@ def inspect(path: Path, model: Path | None = None, pad_to: int | None = None) ->
         return _model(path)
     if path.suffix == ".npy":
         return _rows(read_hidden(path), model, pad_to)
-    data = read_limited(path, _MAX_BYTES)
-    if data[: len(MAGIC)] == MAGIC:
-        return _container(data, None if model is None else ExactModel.from_folder(model))
+    with open_regular(path) as (file, size):
+        if file.read(len(MAGIC)) == MAGIC:
+            return _container(file, size, None if model is None else ExactModel.from_folder(model))
     if path.suffix == ".toml":
         return _policy(Policy.from_file(path))
     if path.suffix == ".json":
+        data = read_limited(path, MAX_COMMITMENT)
         return _commitment(Commitment.from_bytes(data, str(path)), data)
     raise InputError(
         f"{path}: expected a trace, a bundle, a policy (.toml), a commitment (.json), "
@@ -47,14 +56,17 @@ def inspect(path: Path, model: Path | None = None, pad_to: int | None = None) ->
     )
 
 
-def _container(data: bytes, model: ExactModel | None) -> dict[str, Any]:
-    header = read_header(data)
+def _container(file: BufferedReader, size: int, model: ExactModel | None) -> dict[str, Any]:
+    # its rows and its evidence may be gigabytes, which are hashed and not kept
+    file.seek(0)
+    header = read_header(file.read(MAX_FRONT), size)
+    file.seek(0)
     sections = {section.name: section for section in header.sections}
     facts: dict[str, Any] = {
         "artefact": header.kind,
         "artefact_format": VERSION,
-        "digest": sha256(data),
-        "size_bytes": len(data),
+        "digest": sha256_stream(file),
+        "size_bytes": size,
     }
     start = header.end
     for section in header.sections:
@@ -63,7 +75,8 @@ def _container(data: bytes, model: ExactModel | None) -> dict[str, Any]:
                 raise LimitExceeded(
                     f"{section.name}: at most {MAX_TEXT} bytes expected, got {section.length}"
                 )
-            facts[section.name] = data[start : start + section.length].decode("utf-8", "replace")
+            file.seek(start)
+            facts[section.name] = file.read(section.length).decode("utf-8", "replace")
         start += section.length
     statement = header.statement.to_json()
     statement["boundaries"] = f"{len(header.statement.boundaries)} digests"

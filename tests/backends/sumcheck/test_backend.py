@@ -382,7 +382,7 @@ def test_a_commitment_that_is_missing_is_named(check: Check, keys: Path) -> None
 
 
 def test_a_commitment_is_limited(check: Check, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MAX_COMMITMENT", 1000)
+    monkeypatch.setattr(module, "MAX_COMMITMENT", 1000)
     check(LimitExceeded, "at most 1000 bytes expected")
 
 

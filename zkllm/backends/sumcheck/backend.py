@@ -41,7 +41,7 @@ from zkllm.tensors import IntArray, tensor_digest
 
 WORDS = "proved (sumcheck, not zero-knowledge, unaudited)"
 COMMITMENT = "commitment.json"
-_MAX_COMMITMENT = 8 << 20
+MAX_COMMITMENT = 8 << 20
 _FORMAT = 1
 
 
@@ -138,7 +138,7 @@ class SumcheckBackend:
         """
         made = _commit(model, unit, progress).to_bytes()
         path = keys / unit_file_name(unit) / COMMITMENT
-        if path.exists() and read_limited(path, _MAX_COMMITMENT) != made:
+        if path.exists() and read_limited(path, MAX_COMMITMENT) != made:
             raise InputError(
                 f"{path}: expected a commitment to this model, found another",
                 hint="choose another --keys folder, or delete the file",
@@ -161,7 +161,7 @@ class SumcheckBackend:
         path = _path(unit, keys)
         if path is None:
             return Pin({})
-        data = read_limited(path, _MAX_COMMITMENT)
+        data = read_limited(path, MAX_COMMITMENT)
         if not recompute:
             Commitment.from_bytes(data, str(path)).require(path, model, unit)
         elif data != _commit(model, unit, progress).to_bytes():
@@ -189,7 +189,7 @@ class SumcheckBackend:
         path = _path(claim.unit, keys)
         root = None
         if path is not None:
-            data = read_limited(path, _MAX_COMMITMENT)
+            data = read_limited(path, MAX_COMMITMENT)
             root = bytes.fromhex(Commitment.from_bytes(data, str(path)).root)
         circuit = make_circuit(model, claim)
         try:
@@ -315,7 +315,7 @@ def _pinned(model: ExactModel, unit: str, pin: Pin, keys: Path | None) -> Commit
             f"{unit}: its weights are committed to", hint="name the folder: --keys DIR"
         )
     path = keys / unit_file_name(unit) / COMMITMENT
-    data = read_limited(path, _MAX_COMMITMENT)
+    data = read_limited(path, MAX_COMMITMENT)
     if sha256(data) != pin.digests[COMMITMENT]:
         raise DigestMismatch(
             f"{unit}: {COMMITMENT}: expected {pin.digests[COMMITMENT]}, got {sha256(data)}"
