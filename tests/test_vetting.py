@@ -205,6 +205,7 @@ def test_lower_case_is_said_twice(tmp_path: Path) -> None:
         (b"\xff", "tokenizer_config.json: not JSON"),
         (b"[" * 100_000, "tokenizer_config.json: not JSON"),
         (b"[]", "tokenizer_config.json: expected an object, got list"),
+        (b'{"do_lower_case": 1, "do_lower_case": true}', "not JSON: duplicate key 'do_lower_case'"),
         (b'{"added_tokens_decoder": {"1": 2}}', "added_tokens_decoder.1: no object"),
         (b'{"added_tokens_decoder": {"1": {}}}', "added_tokens_decoder 'None' must be"),
         (b'{"pad_token": {"content": [1]}}', r"pad_token '\[1\]' must be an added token"),

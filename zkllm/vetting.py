@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from zkllm.checkpoints.files import Folder
 from zkllm.errors import InputError, UnsupportedModel
-from zkllm.files import read_limited
 from zkllm.records import word
 from zkllm.tokenization import Tokenizer
 
@@ -85,7 +85,8 @@ def check_settings(folder: Path, tokenizer: Tokenizer) -> None:
     Raises `UnsupportedModel` that names the key by which another prompt, or the same with other
     ids, would be run; `InputError` for a file that is no JSON object.
     """
-    settings = _read(folder / "tokenizer_config.json")
+    files = Folder(folder)
+    settings = _read(files, "tokenizer_config.json")
     parts = tokenizer.parts()
     if settings.get("split_special_tokens"):
         raise _other("split_special_tokens", False, settings["split_special_tokens"])
@@ -93,7 +94,7 @@ def check_settings(folder: Path, tokenizer: Tokenizer) -> None:
         _check_rebuilt(parts)
         settings = {**_REBUILT_WITH, **settings}
     _check_steps(settings, parts)
-    _check_tokens(folder, settings, {token["content"]: token for token in parts["added_tokens"]})
+    _check_tokens(files, settings, {token["content"]: token for token in parts["added_tokens"]})
 
 
 def _check_rebuilt(parts: Json) -> None:
@@ -128,16 +129,16 @@ def _check_steps(settings: Json, parts: Json) -> None:
             _same("tokenize_chinese_chars", step["handle_chinese_chars"], settings)
 
 
-def _check_tokens(folder: Path, settings: Json, added: Mapping[str, Json]) -> None:
+def _check_tokens(files: Folder, settings: Json, added: Mapping[str, Json]) -> None:
     """Tokens that transformers would add, or find in a text in another way."""
     for key, value in _tokens(settings):
         _known("tokenizer_config.json", key, value, added)
     decoder = settings.get("added_tokens_decoder")
     if not isinstance(decoder, dict):
         # the older files count only where the newer key is missing
-        for key, value in _tokens(_read(folder / "special_tokens_map.json")):
+        for key, value in _tokens(_read(files, "special_tokens_map.json")):
             _known("special_tokens_map.json", key, value, added)
-        for token in _read(folder / "added_tokens.json"):
+        for token in _read(files, "added_tokens.json"):
             _known("added_tokens.json", "token", token, added)
         return
     for key, fields in decoder.items():
@@ -199,14 +200,6 @@ def _steps(part: Any) -> Iterator[Json]:
         yield from _steps(step)
 
 
-def _read(path: Path) -> Json:
-    """The object in the file, or an empty one if there is no file."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(read_limited(path, _MAX_SETTINGS))
-    except (ValueError, RecursionError) as err:
-        raise InputError(f"{path}: not JSON: {str(err)[:120]}") from err
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected an object, got {type(value).__name__}")
-    return value
+def _read(files: Folder, name: str) -> Json:
+    """The object in the file `name`, or an empty one if there is no file."""
+    return files.json(name, _MAX_SETTINGS) if files.has(name) else {}

@@ -79,7 +79,7 @@ class Folder:
             reason = str(err).splitlines()[0][:120]
             raise InputError(f"{self.path / name}: not JSON: {reason}") from err
         if not isinstance(value, dict):
-            raise InputError(f"{self.path / name}: expected an object")
+            raise InputError(f"{self.path / name}: expected an object, got {type(value).__name__}")
         return value
 
     def weights(self) -> StateDict:
