@@ -23,7 +23,7 @@ from tests.test_verifying import NEW, PROMPT, change, header_of, refuse, with_he
 from tests.traces import fragment_trace, trace
 from zkllm import bundle as container
 from zkllm import output, reports, tokenization, verifying
-from zkllm.backends.base import Checked, Claim, Pin
+from zkllm.backends.base import INSECURE_ASSUMPTION, Checked, Claim, Pin
 from zkllm.backends.replay import ReplayBackend
 from zkllm.bundle import Bundle, Evidence
 from zkllm.digests import parse_canonical_json, repeated
@@ -233,7 +233,7 @@ def test_every_unit_was_checked(
 def test_an_insecure_srs_has_to_be_allowed(
     tiny_model: ExactModel, honest: Bundle, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checked = Checked("proved", assumptions=(verifying.INSECURE_ASSUMPTION,))
+    checked = Checked("proved", assumptions=(INSECURE_ASSUMPTION,))
     monkeypatch.setattr(ReplayBackend, "verify", lambda *_: checked)
     refuse(UntrustedMaterial, "development SRS without allowing it", honest, tiny_model, policy)
     allowed = replace(policy, insecure_srs=True)

@@ -30,7 +30,7 @@ GOAL_PERPLEXITY = 1.01
 SETTINGS = "zkllm.toml"
 """In a checkpoint folder: the preset that its model was made for."""
 _MAX_SETTINGS = 1 << 10
-_MAX_TEXT = 16 << 20
+MAX_TEXT = 16 << 20
 _FILES = (
     "spec.json",
     "weights.safetensors",
@@ -239,7 +239,7 @@ def _documents(
     if path is None or not path.is_file():
         return random_windows(checkpoint), "random tokens (no text was given)"
     try:
-        sample = read_limited(path, _MAX_TEXT).decode("utf-8", "replace")
+        sample = read_limited(path, MAX_TEXT).decode("utf-8", "replace")
         return windows(checkpoint, sample), "sample.txt"
     except InputError:
         return random_windows(checkpoint), "random tokens (sample.txt has no usable line)"

@@ -87,6 +87,14 @@ def read_stream(stream: IO[bytes], name: str, limit: int) -> bytes:
     return data
 
 
+def as_text(data: bytes, name: object) -> str:
+    """The text in the bytes of the file `name`; raises `InputError` if they are not UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as err:
+        raise InputError(f"{name}: not UTF-8 at byte {err.start}") from err
+
+
 def _cannot_read(path: Path, err: OSError) -> InputError:
     return InputError(f"{path}: {(err.strerror or str(err)).lower()}")
 
@@ -174,14 +182,21 @@ def _cannot_write(path: Path, err: OSError) -> BackendError:
 
 def fresh_folder(path: Path, *, force: bool) -> None:
     """Make `path` a folder to write into; raises `InputError` if it has content without `force`."""
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: expected a folder, found a file")
-    if path.is_dir() and any(path.iterdir()) and not force:
-        raise InputError(f"{path}: exists and is not empty", hint="pass --force to overwrite")
+    _is_occupied(path, force=force)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise _cannot_write(path, err) from err
+
+
+def _is_occupied(path: Path, *, force: bool) -> bool:
+    """Whether the folder `path` has content; raises `InputError` for a file, or without `force`."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: expected a folder, found a file")
+    occupied = path.is_dir() and any(path.iterdir())
+    if occupied and not force:
+        raise InputError(f"{path}: exists and is not empty", hint="pass --force to overwrite")
+    return occupied
 
 
 @contextlib.contextmanager
@@ -195,11 +210,7 @@ def write_folder_atomically(
     `InputError` if something is in the way.
     """
     path = _follow_links(path)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: expected a folder, found a file")
-    occupied = path.is_dir() and any(path.iterdir())
-    if occupied and not force:
-        raise InputError(f"{path}: exists and is not empty", hint="pass --force to overwrite")
+    occupied = _is_occupied(path, force=force)
     if occupied and not (path / mark).is_file():
         raise InputError(f"{path}: is not empty and has no {mark}: not overwritten")
     for entry in path.iterdir() if occupied else ():

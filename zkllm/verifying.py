@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from zkllm.backends import PARALLEL, get_backend
-from zkllm.backends.base import Checked, Claim, Pin, Progress, silent
+from zkllm.backends.base import INSECURE_ASSUMPTION, Checked, Claim, Pin, Progress, silent
 from zkllm.bundle import Bundle, Evidence, largest_size
 from zkllm.digests import Digest, sha256
 from zkllm.errors import (
@@ -35,8 +35,6 @@ from zkllm.statement import MAX_NONCE, Statement, is_nonce
 from zkllm.tensors import first_beyond
 from zkllm.tokenization import Tokenizer, room
 from zkllm.workers import Workers
-
-INSECURE_ASSUMPTION = "insecure-srs"
 
 
 @dataclass(frozen=True, slots=True)

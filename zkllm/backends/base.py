@@ -21,6 +21,10 @@ Progress = Callable[[str], None]
 """Receives one line of what is going on; the library never prints."""
 
 
+INSECURE_ASSUMPTION = "insecure-srs"
+"""That nobody forges who made a development SRS."""
+
+
 def silent(_: str) -> None:
     """The progress that tells nobody."""
 

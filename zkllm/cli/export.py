@@ -9,8 +9,7 @@ import click
 
 from zkllm import output
 from zkllm.cli import options
-from zkllm.errors import InputError
-from zkllm.files import read_limited
+from zkllm.files import as_text, read_limited
 from zkllm.wording import bytes_text, unit_ranges
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def command(
         else:
             output.paragraph(output.out, "[green]same model[/] ", digest)
         return
-    given = None if text is None else _read_text(text)
+    given = None if text is None else as_text(read_limited(text, exporting.MAX_TEXT), text)
     with output.spinner("exporting") as progress:
         result = exporting.export(
             checkpoint,
@@ -89,14 +88,9 @@ def command(
         _show(result)
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return read_limited(path, 16 << 20).decode("utf-8")
-    except UnicodeDecodeError as err:
-        raise InputError(f"{path}: not UTF-8 at byte {err.start}") from err
-
-
 def _show(result: Export) -> None:
+    from zkllm.exporting import GOAL_AGREEMENT, GOAL_PERPLEXITY
+
     f = result.fidelity
     rows: list[tuple[str, str]] = []
     rows.append(("model", result.digest))
@@ -105,9 +99,11 @@ def _show(result: Export) -> None:
     rows.append(("on disk", bytes_text(result.size)))
     rows.append(("compared on", f"{f.positions} positions of {f.text}"))
     if f.agreement is not None:
-        rows.append(("same token", f"{f.agreement:.2%} of positions (goal 99%)"))
+        rows.append(("same token", f"{f.agreement:.2%} of positions (goal {GOAL_AGREEMENT:.0%})"))
         rows.append(("KL", f"{f.divergence:.2e} nats per token"))
-        rows.append(("perplexity", f"{f.perplexity_ratio:.4f} of float32's (goal 1.01)"))
+        rows.append(
+            ("perplexity", f"{f.perplexity_ratio:.4f} of float32's (goal {GOAL_PERPLEXITY})")
+        )
     rows.append(("relative error", f"{f.relative_error:.2e} of the last hidden states"))
     if result.shortfall:
         rows.append(("below the goal", result.shortfall))

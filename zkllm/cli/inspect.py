@@ -9,7 +9,7 @@ import click
 
 from zkllm import output
 from zkllm.cli import options
-from zkllm.wording import one_line
+from zkllm.wording import one_line, quoted
 
 
 @click.command("inspect")
@@ -41,7 +41,8 @@ def command(file: Path, model: Path | None, pad: int | None, as_json: bool) -> N
     if as_json:
         output.emit_json(facts)
         return
-    output.facts([(name, _text(value)) for name, value in facts.items()])
+    texts = {name: quoted(facts[name]) for name in ("prompt", "completion") if name in facts}
+    output.facts([(name, _text(value)) for name, value in (facts | texts).items()])
 
 
 def _text(value: Any) -> str:

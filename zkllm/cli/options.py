@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from zkllm.backends import AVAILABLE, DEFAULT
-from zkllm.errors import InputError
-from zkllm.files import read_limited, read_stream
+from zkllm.files import as_text, read_limited, read_stream
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,10 +85,7 @@ def read_prompt(prompt: str | None, file: Path | None) -> str | None:
         data = read_stream(sys.stdin.buffer, name, MAX_PROMPT)
     else:
         return prompt
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as err:
-        raise InputError(f"{name}: not UTF-8 at byte {err.start}") from err
+    return as_text(data, name)
 
 
 class BlockRange(click.ParamType):  # type: ignore[type-arg]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from zkllm.backends.base import Checked, Claim, Estimate, Pin, Progress, silent
+from zkllm.backends.base import INSECURE_ASSUMPTION, Checked, Claim, Estimate, Pin, Progress, silent
 from zkllm.backends.claims import check_ranges
 from zkllm.backends.ezkl import audit as auditing
 from zkllm.backends.ezkl import circuit as circuits
@@ -207,7 +207,7 @@ class EzklBackend:
         return Checked(
             words="proved (ezkl)",
             hidden=HIDDEN,
-            assumptions=() if public else ("insecure-srs",),
+            assumptions=() if public else (INSECURE_ASSUMPTION,),
             details={
                 "proof_bytes": len(evidence),
                 "instances": len(instances),

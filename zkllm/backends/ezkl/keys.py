@@ -29,6 +29,7 @@ from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
 from zkllm.extras import require_packages
 from zkllm.files import read_limited, unit_file_name
+from zkllm.policy import INSECURE_SRS
 from zkllm.records import word
 
 VERIFYING: Mapping[str, int] = {
@@ -126,7 +127,7 @@ def making(
             "model": model.digest,
             "unit": unit,
             "tokens": circuit.public[0].shape[0],
-            "srs": "public" if public else "insecure-development",
+            "srs": "public" if public else INSECURE_SRS,
         }
         (folder / _ABOUT).write_bytes(canonical_json(about))
         yield Made(folder, circuit, files)
