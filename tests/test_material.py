@@ -53,6 +53,15 @@ def spoil(work: Path, name: str) -> list[str | Path]:
             policy.write_text(text.replace("bundle_versions = [1]", "bundle_versions = [9]"))
         case "ezkl of an MLP":
             policy.write_text(text.replace('"mlp[1]" = "replay"', '"mlp[1]" = "ezkl"'))
+        case "keys pinned for replay":
+            policy.write_text(f'{text}\n[keys."mlp[1]"]\n"vk.key" = "sha256:{"0" * 64}"\n')
+        case "a pin that ezkl does not read":
+            text = (work / "ezkl.toml").read_text()
+            policy.write_text(text + f'"pk.key" = "sha256:{"0" * 64}"\n')
+        case "an integer without end":
+            policy.write_text(
+                text.replace("bundle_versions = [1]", f"bundle_versions = [0x{'f' * 9999}]")
+            )
         case "no keys pinned for ezkl":
             policy.write_text((work / "ezkl.toml").read_text().split("[keys")[0])
         case "no model":
@@ -98,6 +107,9 @@ MISTAKES = {
     "a unit left out": r"units: mlp[1] is not in the policy",
     "another version": "the policy allows bundle versions [9], this release knows 1",
     "ezkl of an MLP": "the policy demands what no ezkl proof can give: mlp[1]: ezkl proves",
+    "keys pinned for replay": "mlp[1]: the policy pins keys for it, and replay has none",
+    "a pin that ezkl does not read": "expected pins of vk.key, settings.json, kzg1.srs alone, got",
+    "an integer without end": "committed.toml: not TOML: an integer of 39996 bits",
     "no keys pinned for ezkl": "attention[0]: the policy pins no keys for it",
     "no model": "none: expected an exact model, found no spec.json",
     "keys for a model": "keys: expected an exact model",

@@ -67,6 +67,7 @@ def test_an_insecure_srs_is_said_in_words() -> None:
         ("[units]", 'srs = "any"\n[units]', "srs: expected 'insecure-development'"),
         ('[keys."attention[0]"]', '[keys."mlp[7]"]', "no such entry in units"),
         (f'"srs" = "{DIGEST}"', '"srs" = "x"', "expected sha256 digests"),
+        (f'"vk.key" = "{DIGEST}"\n"srs" = "{DIGEST}"\n', "", "expected at least one digest"),
         ("[units]", "[units", "not TOML"),
         ('"attention[0]" = "ezkl"\n"mlp[0]" = "replay"', "", "units: expected a table"),
     ],
@@ -123,6 +124,29 @@ def test_format_2_without_the_field(tmp_path: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         Policy.from_file(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("format = 2", "format = {}"),
+        (f'"{DIGEST}"', "{}"),
+        ('"requested"', "{}"),
+        ('"requested"', "[{}]"),
+        ("bundle_versions = [1]", "bundle_versions = [1, {}]"),
+        ("bundle_versions = [1]", "bundle_versions = [{{a = {}}}]"),
+        ("[units]", "srs = {}\n[units]"),
+        ('"ezkl"', "{}"),
+    ],
+)
+def test_integers_that_python_does_not_print(old: str, new: str, tmp_path: Path) -> None:
+    """In base 16 they may be as long as the file is."""
+    path = tmp_path / "policy.toml"
+    text = POLICY.to_toml()
+    assert old in text
+    path.write_text(text.replace(old, new.format("0x" + "f" * 5000), 1))
+    with pytest.raises(InputError, match="an integer of 20000 bits, at most 64"):
+        Policy.from_file(path)
 
 
 @pytest.mark.parametrize("field", ["format", "model", "units", "srs", "keys.embed", "other"])

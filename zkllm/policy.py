@@ -24,6 +24,8 @@ INSECURE_SRS = "insecure-development"
 MAX_BYTES = 1 << 20
 _MAX_DOTS = 100
 """In one line; no name in a policy has as many."""
+_INTEGERS = range(-(1 << 63), 1 << 63)
+"""Those of TOML."""
 
 _HEAD = """\
 # What `zkllm verify --policy` demands. Keep it where the prover cannot write.
@@ -78,6 +80,7 @@ class Policy:
         except (ValueError, RecursionError) as err:  # of which TOMLDecodeError is only one
             raise InputError(f"{path}: not TOML: {str(err).splitlines()[0]}") from err
         try:
+            _check_integers(value)
             return cls._from_toml(value)
         except RecursionError as err:  # a value that TOML may nest as deep as a file is long
             raise InputError(f"{path}: nested too deeply for a policy") from err
@@ -112,6 +115,8 @@ class Policy:
                 raise InputError(f"keys.{word(unit)}: there is no such entry in units")
             if not isinstance(pins, dict) or not all(map(is_digest, pins.values())):
                 raise InputError(f"keys.{word(unit)}: expected sha256 digests by file name")
+            if not pins:  # it would look like keys that are pinned
+                raise InputError(f"keys.{word(unit)}: expected at least one digest, got none")
         srs = value.get("srs")
         if srs not in (None, INSECURE_SRS):
             raise InputError(f"srs: expected {INSECURE_SRS!r} or nothing, got {srs!r:.40}")
@@ -145,6 +150,15 @@ class Policy:
             text += f'\n[keys."{unit}"]\n'
             text += "".join(f'"{name}" = "{digest}"\n' for name, digest in pins.items())
         return text
+
+
+def _check_integers(value: Any) -> None:
+    """Raises `InputError` for an integer that is none of TOML: Python prints no longer ones."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_integers(item)
+    elif isinstance(value, int) and value not in _INTEGERS:
+        raise InputError(f"not TOML: an integer of {value.bit_length()} bits, at most 64 expected")
 
 
 def _freshness(value: Mapping[str, Any]) -> Freshness:

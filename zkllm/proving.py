@@ -203,7 +203,7 @@ def _own_policy(
     return Policy(
         model=model.digest,
         units=assignment,
-        keys={unit: pin.digests for unit, pin in pins.items()},
+        keys={unit: pin.digests for unit, pin in pins.items() if pin.digests},
         insecure_srs=True,
         freshness="unbound",
     )

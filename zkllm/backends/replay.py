@@ -14,6 +14,7 @@ from zkllm.errors import (
     InvalidBundle,
     ProofRejected,
     UnsupportedModel,
+    UntrustedMaterial,
     WrongMaterial,
 )
 from zkllm.exact import reference
@@ -68,6 +69,11 @@ class ReplayBackend:
         return Pin({})
 
     def check_material(self, model: ExactModel, unit: str, pin: Pin, keys: Path | None) -> None:
+        if pin.digests:  # whoever pins keys believes that they are looked at
+            raise UntrustedMaterial(
+                f"{unit}: the policy pins keys for it, and replay has none",
+                hint="demand another backend of it, or pin nothing",
+            )
         model.find_weights()
 
     def prove(

@@ -36,6 +36,7 @@ from zkllm.errors import (
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification, multiply_adds
 from zkllm.files import read_limited, unit_file_name
+from zkllm.records import word
 
 _RECIPE = "attention"
 _VERIFY_SECONDS = 120.0
@@ -293,6 +294,11 @@ def _verifies(folder: Path, evidence: bytes, instances: Sequence[int]) -> bool:
 
 def _pinned(unit: str, pin: Pin, keys: Path | None) -> dict[str, bytes]:
     """(2): the verifying files; raises unless each is the one that the policy pins."""
+    unread = sorted(set(pin.digests) - set(VERIFYING))
+    if unread:
+        raise UntrustedMaterial(
+            f"{unit}: expected pins of {', '.join(VERIFYING)} alone, got {word(unread[0])}"
+        )
     files = keyring.read_verifying(unit, keys)
     for name in VERIFYING:
         if name not in pin.digests:
