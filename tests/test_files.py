@@ -282,6 +282,10 @@ def test_only_what_would_be_replaced_needs_force(tmp_path: Path):
     with pytest.raises(InputError, match="exists") as caught:
         refuse_overwriting(tmp_path / "file", force=False)
     assert "--force" in caught.value.hint
+    (tmp_path / "link").symlink_to(tmp_path)
+    for path in (tmp_path, tmp_path / "link"):
+        with pytest.raises(InputError, match="expected a file, found a folder"):
+            refuse_overwriting(path, force=True)
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="this system has no /dev/shm")

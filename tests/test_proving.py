@@ -44,6 +44,24 @@ def test_existing_bundle_is_kept(tiny_model: ExactModel, run: Bundle, tmp_path: 
     prove(run, tiny_model, "replay", path, force=True)
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_in_the_place_of_a_bundle_costs_no_proof(
+    tiny_model: ExactModel, run: Bundle, tmp_path: Path, force: bool
+) -> None:
+    units: list[str] = []
+    with pytest.raises(InputError, match="expected a file, found a folder"):
+        prove(
+            run,
+            tiny_model,
+            "replay",
+            tmp_path,
+            force=force,
+            advance=lambda unit, *_: units.append(unit),
+        )
+    assert units == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_trace_that_is_no_run(tiny_model: ExactModel, run: Bundle, tmp_path: Path) -> None:
     rows = list(run.boundaries)
     rows[2] = rows[2].copy()

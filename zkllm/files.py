@@ -154,7 +154,12 @@ def is_special(path: Path) -> bool:
 
 
 def refuse_overwriting(path: Path, *, force: bool) -> None:
-    """Raise `InputError` if something is at `path` that writing would replace, without `force`."""
+    """Raise `InputError` if something is at `path` that writing would replace, without `force`.
+
+    Likewise for a folder, with or without: what is made at some cost should have a place to go.
+    """
+    if _follow_links(path).is_dir():
+        raise InputError(f"{path}: expected a file, found a folder")
     if path.exists() and not force and not is_special(path):
         raise InputError(f"{path}: exists", hint="pass --force to overwrite")
 

@@ -81,6 +81,8 @@ def init(
 
     if require_fresh and freshness not in (None, "required"):
         raise click.UsageError(f"--require-fresh contradicts --freshness {freshness}")
+    if file is not None:
+        refuse_overwriting(file, force=force)
     with output.spinner("writing a policy") as progress:
         policy = policy_for(
             model,
@@ -96,7 +98,6 @@ def init(
         for name, value in demands:
             output.note(f"{name}: {value}")
         return
-    refuse_overwriting(file, force=force)
     with write_atomically(file) as handle:
         handle.write(policy.to_toml().encode())
     output.facts(demands)
