@@ -49,7 +49,10 @@ class Tokenizer:
         """Raises `UnsupportedModel` for a fragment, `DigestMismatch` for another tokenizer."""
         data = model.tokenizer_bytes()
         if data is None:
-            raise UnsupportedModel("a fragment has no tokenizer: its input is hidden states")
+            raise UnsupportedModel(
+                "a fragment has no tokenizer: its input is hidden states",
+                hint="give it rows of integers: --hidden FILE",
+            )
         self._open(data, model.specification.architecture.vocabulary)
 
     @classmethod

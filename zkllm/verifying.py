@@ -292,7 +292,12 @@ def _check_policy(
     for unit in specification.units():
         demanded = policy.units[unit]
         if unit not in bundle.evidence:
-            raise PolicyViolation(f"{unit}: the policy demands {demanded}, the bundle has nothing")
+            raise PolicyViolation(
+                f"{unit}: the policy demands {demanded}, the bundle has nothing",
+                hint=""
+                if bundle.evidence
+                else "a trace has no evidence: prove it with zkllm prove",
+            )
         if bundle.evidence[unit].backend != demanded:
             raise PolicyViolation(
                 f"{unit}: the policy demands {demanded}, got {bundle.evidence[unit].backend}"

@@ -66,6 +66,13 @@ def test_refused(work: Path) -> None:
     assert done.err == ""
 
 
+def test_a_trace_is_refused_with_what_to_do(work: Path) -> None:
+    done = verify(work, work / "trace")
+    assert done.code == 3
+    assert "the policy demands replay, the bundle has nothing" in done.out
+    assert done.out.endswith("  hint: a trace has no evidence: prove it with zkllm prove\n")
+
+
 def test_many_bundles_and_junit(work: Path, tmp_path: Path) -> None:
     junk = tmp_path / "junk"
     junk.write_bytes(b"no bundle")
