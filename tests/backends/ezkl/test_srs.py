@@ -165,6 +165,20 @@ def test_what_is_in_the_way_of_a_development_srs(tmp_path: Path) -> None:
             srs.development_srs(tmp_path, logrows)
 
 
+@pytest.mark.parametrize("other", [3, 20])
+def test_a_development_srs_of_another_size(made: Path, tmp_path: Path, other: int) -> None:
+    """Its maker decides how large it is, and all of it would be copied and loaded."""
+    data = made.read_bytes()
+    path = tmp_path / "development-kzg4.srs"
+    path.write_bytes(other.to_bytes(4, "little") + data[4:132])
+    with path.open("r+b") as file:  # the rest is a hole
+        file.seek(4 + (128 << other))
+        file.write(data[-256:])
+    for find in (srs.development_srs, lambda *of: srs.find_matching(*of, srs.reduce(made))):
+        with pytest.raises(InvalidBundle, match=f"an SRS of k = 4, got one of k = {other}"):
+            find(tmp_path, 4)
+
+
 def test_a_copy_of_the_ends_of_the_public_one(public: Path, tmp_path: Path) -> None:
     assert srs.copy_checked(public, tmp_path / "copy") == srs.reduce(public)
     assert (tmp_path / "copy").read_bytes() == public.read_bytes()

@@ -122,10 +122,11 @@ def _require_public(file: Path, logrows: int, digest: Digest) -> None:
 def development_srs(folder: Path, logrows: int, progress: Progress = silent) -> Path:
     """The insecure SRS of `folder` for 2^logrows rows, made the first time that it is needed.
 
-    Raises `UnsafePath` if something else is in its place.
+    Raises `UnsafePath` if something else is in its place, `InvalidBundle` for one of another size.
     """
     target = folder / f"development-kzg{logrows}.srs"
     if target.is_file():
+        _require_logrows(target, logrows)
         return target
     for path, kind in ((folder, "folder"), (target, "regular file")):
         if path.exists() and not (kind == "folder" and path.is_dir()):
@@ -152,6 +153,8 @@ def find_matching(folder: Path, logrows: int, reduced: bytes) -> Path:
     else:
         path = folder / f"development-kzg{logrows}.srs"
         found = path if path.is_file() and reduce(path) == reduced else None
+        if found is not None:
+            _require_logrows(found, logrows)
         hint = "get development-kzg{}.srs from whoever made them, or make keys with: zkllm setup"
     if found is None:
         raise InputError(
@@ -214,6 +217,13 @@ def _read_logrows(file: Path) -> int:
     if not 1 <= logrows <= _MAX_LOGROWS:
         raise InvalidBundle(f"{file}: not an SRS: expected k from 1 to {_MAX_LOGROWS}")
     return int(logrows)
+
+
+def _require_logrows(file: Path, logrows: int) -> None:
+    """Raises `InvalidBundle` for a larger SRS, which may have gigabytes, and for a smaller one."""
+    found = _read_logrows(file)
+    if found != logrows:
+        raise InvalidBundle(f"{file}: expected an SRS of k = {logrows}, got one of k = {found}")
 
 
 # Points of BN254's first group, as affine coordinates; None of those met here is at infinity.
