@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ def setup(
         raise InputError("replay: has no keys to make", hint="setup serves ezkl and sumcheck")
     if audit and backend != "ezkl":
         raise InputError(f"{backend}: has no keys to audit", hint="an audit reads keys of ezkl")
+    _require_folder(keys)
     require_packages(*get_backend(backend).prover_packages)
     positions = tokens if backend == "ezkl" else 1
     planned = plan(model.specification, backend, positions, units, keys=True, jobs=1)
@@ -91,6 +93,8 @@ def policy_for(
     """
     model, keys = ExactModel.open(model), None if keys is None else as_path(keys, "keys")
     backends = [backends] if isinstance(backends, str) else backends
+    if keys is not None:
+        _require_folder(keys)
     _vouch(model)
     units: dict[str, BackendName] = {}
     pins: dict[str, dict[str, Digest]] = {}
@@ -131,6 +135,12 @@ def _vouch(model: ExactModel) -> None:
     check_meaning(model)
     if model.specification.kind == "text":
         check_round_trip(Tokenizer(model))
+
+
+def _require_folder(keys: Path) -> None:
+    """Raises `InputError` if a file is where a folder of keys is to be."""
+    if os.path.lexists(keys) and not keys.is_dir():
+        raise InputError(f"{keys}: expected a folder of keys, found a file")
 
 
 def _trusted_pin(

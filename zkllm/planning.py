@@ -98,7 +98,7 @@ def preferred(
     if keys is not None:
         folder = keys / unit_file_name(unit)
         found = [name for name, mark in MARKS.items() if (folder / mark).is_file()]
-        if not found and folder.exists():
+        if not found and os.path.lexists(folder):  # a link that leads nowhere is a mistake too
             raise InputError(f"{folder}: expected {' or '.join(MARKS.values())}, found neither")
     return found or [DEFAULT]
 

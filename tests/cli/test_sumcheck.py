@@ -301,6 +301,12 @@ def some_keys(work: Work, folder: Path, **copies: str) -> Path:
     return folder / "keys"
 
 
+def to_nowhere(keys: Path, name: str) -> None:
+    """A link that lost what it led to, as a copy of a folder may."""
+    (keys / name).parent.mkdir(parents=True)
+    (keys / name).symlink_to("nowhere")
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
@@ -309,6 +315,8 @@ def some_keys(work: Work, folder: Path, **copies: str) -> Path:
         (lambda path: path.mkdir(), "expected keys of a unit that is proved, found none"),
         (lambda path: (path / "mlp.7").mkdir(parents=True), "of a unit that is proved, found none"),
         (lambda path: (path / "mlp.0").mkdir(parents=True), "expected commitment.json or vk.key"),
+        (lambda path: to_nowhere(path, "mlp.0"), "expected commitment.json or vk.key"),
+        (lambda path: to_nowhere(path, "mlp.0/commitment.json"), "expected commitment.json or vk"),
     ],
 )
 def test_a_folder_that_holds_no_keys(make: Any, match: str, work: Work, tmp_path: Path) -> None:
@@ -317,6 +325,24 @@ def test_a_folder_that_holds_no_keys(make: Any, match: str, work: Work, tmp_path
     result = proving_under(work, tmp_path, tmp_path / "keys")
     assert result.code == 4
     assert match in result.err
+
+
+def test_a_commitment_that_a_link_lost(work: Work, tmp_path: Path) -> None:
+    """Where sumcheck is asked for, its weights would be held in silence."""
+    to_nowhere(tmp_path / "keys", "mlp.0/commitment.json")
+    result = proving_under(work, tmp_path, tmp_path / "keys", "--backend", "sumcheck")
+    assert (result.code, "commitment.json: no such file" in result.err) == (4, True)
+    policy = ["policy", "init", work.path("model"), "--keys", tmp_path / "keys"]
+    result = zkllm(*policy, "--backend", "sumcheck")
+    assert (result.code, "commitment.json: no such file" in result.err) == (4, True)
+
+
+@pytest.mark.parametrize("command", ["setup", "policy init"])
+def test_a_file_in_the_place_of_keys(command: str, work: Work, tmp_path: Path) -> None:
+    (tmp_path / "keys").touch()
+    result = zkllm(*command.split(), work.path("model"), "--keys", tmp_path / "keys")
+    assert result.code == 4
+    assert f"{tmp_path / 'keys'}: expected a folder of keys, found a file\n" in result.err
 
 
 def test_keys_of_units_that_are_not_proved(work: Work, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ of them. Which of both a proof is for is part of what it proves.
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -300,7 +301,8 @@ def _path(unit: str, keys: Path | None) -> Path | None:
     if keys is None:
         return None
     path = keys / unit_file_name(unit) / COMMITMENT
-    return path if path.exists() else None
+    # a link that leads nowhere was to be a commitment
+    return path if os.path.lexists(path) else None
 
 
 def _pinned(model: ExactModel, unit: str, pin: Pin, keys: Path | None) -> Commitment:
