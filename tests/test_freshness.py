@@ -27,7 +27,8 @@ from zkllm.exact.model import ExactModel
 from zkllm.keys import policy_for
 from zkllm.policy import Policy
 from zkllm.proving import prove
-from zkllm.verifying import Report, Request, claims, verify
+from zkllm.verdict import Report, Request
+from zkllm.verifying import claims, verify
 
 V1 = Path(golden.__file__).parent / "v1"
 KEYS = V1 / "keys"

@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
         "workers",
     },
     {"backends"},
-    {"material"},
+    {"material", "verdict"},
     {"verifying"},
     {
         "executing",

@@ -19,7 +19,8 @@ from zkllm.errors import BackendError, ProofRejected
 from zkllm.exact.model import ExactModel
 from zkllm.keys import policy_for
 from zkllm.output import moving
-from zkllm.verifying import Report, verify
+from zkllm.verdict import Report
+from zkllm.verifying import verify
 
 DIGEST = "sha256:" + "ab" * 32
 CLAUSE = "the proof of attention[0] does not fit this run"

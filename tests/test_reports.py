@@ -18,7 +18,8 @@ from zkllm.errors import BackendError, Error, InvalidBundle, ProofRejected
 from zkllm.exact.model import ExactModel
 from zkllm.keys import policy_for
 from zkllm.reports import Outcome, exit_code, junit, report_json, worst_first
-from zkllm.verifying import Report, verify
+from zkllm.verdict import Report
+from zkllm.verifying import verify
 
 BEGAN = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 SUMCHECK = "proved (sumcheck, not zero-knowledge, unaudited)"

@@ -41,7 +41,8 @@ from zkllm.keys import policy_for
 from zkllm.policy import Policy
 from zkllm.statement import text_digest
 from zkllm.tokenization import Tokenizer
-from zkllm.verifying import Request, verify
+from zkllm.verdict import Request
+from zkllm.verifying import verify
 
 PROMPT = "a cat"
 NEW = 4

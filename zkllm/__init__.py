@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from zkllm.policy import Policy
     from zkllm.proving import prove
     from zkllm.running import run
-    from zkllm.verifying import Report, Request, verify
+    from zkllm.verdict import Report, Request
+    from zkllm.verifying import verify
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,8 +37,8 @@ _HOMES = {
     "Error": "zkllm.errors",
     "ExactModel": "zkllm.exact.model",
     "Policy": "zkllm.policy",
-    "Report": "zkllm.verifying",
-    "Request": "zkllm.verifying",
+    "Report": "zkllm.verdict",
+    "Request": "zkllm.verdict",
     "VerificationError": "zkllm.errors",
     "export": "zkllm.exporting",
     "policy_for": "zkllm.keys",

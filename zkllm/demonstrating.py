@@ -18,7 +18,8 @@ from zkllm.files import fresh_folder, write_atomically
 from zkllm.keys import policy_for, setup
 from zkllm.proving import prove
 from zkllm.running import run
-from zkllm.verifying import Report, Request, verify
+from zkllm.verdict import Report, Request
+from zkllm.verifying import verify
 
 PROMPT = "12+34="
 NEW_TOKENS = 3

@@ -30,7 +30,8 @@ from zkllm.policy import Policy
 from zkllm.records import expect
 from zkllm.statement import MAX_NONCE, is_nonce
 from zkllm.tokenization import Tokenizer
-from zkllm.verifying import Report, Request, check_run, claims, verify
+from zkllm.verdict import Report, Request
+from zkllm.verifying import check_run, claims, verify
 from zkllm.workers import Workers
 
 Advance = Callable[[str, BackendName, bool], None]

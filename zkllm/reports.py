@@ -11,7 +11,7 @@ from typing import Any
 
 from zkllm.backends.base import Checked
 from zkllm.errors import Error, InputError, VerificationError
-from zkllm.verifying import Report, weakest
+from zkllm.verdict import Report, weakest
 from zkllm.wording import one_line, unit_ranges
 
 

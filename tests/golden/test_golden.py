@@ -13,7 +13,8 @@ from zkllm.bundle import VERSION
 from zkllm.demonstrating import forge
 from zkllm.errors import VerificationError
 from zkllm.exact.model import ExactModel
-from zkllm.verifying import Request, verify
+from zkllm.verdict import Request
+from zkllm.verifying import verify
 
 GOLDEN = Path(__file__).resolve().parent
 FORMATS = sorted(path for path in GOLDEN.iterdir() if path.name.startswith("v"))

@@ -13,7 +13,7 @@ from zkllm import output
 from zkllm.cli import options
 from zkllm.errors import BackendError, VerificationError
 from zkllm.extras import missing
-from zkllm.verifying import Report
+from zkllm.verdict import Report
 
 if TYPE_CHECKING:
     from zkllm.demonstrating import Step

@@ -18,7 +18,8 @@ from zkllm.errors import Error, WrongMaterial
 from zkllm.files import read_stream, write_atomically
 from zkllm.material import Material
 from zkllm.reports import Outcome
-from zkllm.verifying import Report, Request, verify_with
+from zkllm.verdict import Report, Request
+from zkllm.verifying import verify_with
 
 _CLAUSES = {
     "refused": "the bundle does not show what it claims",

@@ -29,7 +29,7 @@ from zkllm.errors import BackendError, Error, VerificationError
 from zkllm.output import moving
 from zkllm.output.layout import Rows, wrapped
 from zkllm.reports import verdict_of, worst_first
-from zkllm.verifying import Report
+from zkllm.verdict import Report
 from zkllm.wording import harmless, one_line, quiet_json, quoted, unit_ranges
 
 _WIDEST_NAME = 20

@@ -14,7 +14,8 @@ from zkllm.errors import ProofRejected, StatementMismatch
 from zkllm.exact.model import ExactModel
 from zkllm.keys import policy_for
 from zkllm.policy import Policy
-from zkllm.verifying import Request, claims, verify
+from zkllm.verdict import Request
+from zkllm.verifying import claims, verify
 
 PROMPT, NEW = "a cat", 3
 Edit = Callable[[ExactModel, Bundle], Bundle]
