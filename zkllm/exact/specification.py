@@ -250,7 +250,7 @@ class Specification:
             raise InvalidBundle(f"spec.json: at most {MAX_BYTES} bytes, got {len(data)}")
         value = parse_canonical_json(data, "spec.json")
         if isinstance(value, dict) and value.get("format") != FORMAT:
-            found = str(value.get("format"))[:20]
+            found = word(str(value.get("format")))[:20]
             raise UnsupportedVersion(f"spec.json: expected format {FORMAT}, got {found}")
         specification = typing.cast("Specification", from_json(cls, value, "spec.json"))
         specification.check()
