@@ -14,6 +14,7 @@ from tests.exact.sizes import Sizes, text_model
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import canonical_json, sha256, tagged
 from zkllm.errors import InvalidBundle, UnsupportedVersion
+from zkllm.exact import limits
 from zkllm.exact import specification as module
 from zkllm.exact.quantise import PRECISIONS, build
 from zkllm.exact.specification import Specification, model_digest
@@ -344,9 +345,9 @@ def test_every_size_and_number_at_its_cap_has_room():
             return [longest(entry) for entry in value]
         return (1 << 52) - 1 if type(value) is int else value
 
-    caps = {name: cap for name, cap in module.LARGEST.items() if name != "first_block"}
-    value = text_model(Sizes(**caps), table=module.MAX_TABLE)
-    value["stop_ids"] = [caps["vocabulary"] - 1] * module.MAX_STOP_IDS
+    caps = {name: cap for name, cap in limits.MAX_SIZES.items() if name != "first_block"}
+    value = text_model(Sizes(**caps), table=limits.MAX_TABLE)
+    value["stop_ids"] = [caps["vocabulary"] - 1] * limits.MAX_STOP_IDS
     assert len(canonical_json(longest(value))) < module.MAX_BYTES
 
 
