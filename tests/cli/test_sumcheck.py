@@ -207,6 +207,7 @@ def test_another_commitment_than_the_pinned_is_refused(work: Work, tmp_path: Pat
     )
     assert result.code == 4
     assert "mlp[0]: commitment.json: expected sha256:" in result.err
+    assert "hint: verify with the keys for which the policy was written" in result.err
 
 
 def test_commitments_that_are_there_stay(work: Work) -> None:

@@ -320,7 +320,8 @@ def _pinned(model: ExactModel, unit: str, pin: Pin, keys: Path | None) -> Commit
     data = read_limited(path, MAX_COMMITMENT)
     if sha256(data) != pin.digests[COMMITMENT]:
         raise DigestMismatch(
-            f"{unit}: {COMMITMENT}: expected {pin.digests[COMMITMENT]}, got {sha256(data)}"
+            f"{unit}: {COMMITMENT}: expected {pin.digests[COMMITMENT]}, got {sha256(data)}",
+            hint="verify with the keys for which the policy was written",
         )
     commitment = Commitment.from_bytes(data, str(path))
     if commitment.unit != unit:
