@@ -180,6 +180,33 @@ def test_a_part_that_somebody_planted(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    ("plant", "match"),
+    [
+        (Path.mkdir, "expected a regular file"),
+        (os.mkfifo, "expected a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "expected a regular file"),
+        (lambda path: path.touch() or os.truncate(path, 1 << 40), "at most 16777216 bytes"),
+    ],
+)
+def test_a_part_that_cannot_be_read(
+    plant: Any, match: str, tiny_model: ExactModel, run: Bundle, tmp_path: Path
+) -> None:
+    """No try could go on, so it is said what is in the way."""
+    interrupt = RuntimeError("interrupted")
+
+    def advance(*_: object) -> None:
+        raise interrupt
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        prove(run, tiny_model, "replay", tmp_path / "b", advance=advance)
+    (store,) = tmp_path.iterdir()
+    plant(store / "mlp.0")
+    with pytest.raises(InputError, match=match) as caught:
+        prove(run, tiny_model, "replay", tmp_path / "b")
+    assert f"delete {store}" in caught.value.hint
+
+
 def test_disk_full(
     tiny_model: ExactModel, run: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -227,7 +227,13 @@ class _Store:
         if self._folder is None:
             return None
         path = self._folder / unit_file_name(unit)
-        return read_limited(path, max(container.MAX_EVIDENCE.values())) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return read_limited(path, max(container.MAX_EVIDENCE.values()))
+        except InputError as err:
+            hint = f"delete {self._folder}: it holds what an interrupted try had proved"
+            raise type(err)(err.message, hint) from err
 
     def put(self, unit: str, data: bytes) -> None:
         if self._folder is None:
@@ -235,7 +241,8 @@ class _Store:
         try:
             self._folder.mkdir(exist_ok=True)
         except OSError as err:
-            raise BackendError(f"{self._folder.parent}: cannot be written: {err.strerror}") from err
+            reason = (err.strerror or str(err)).lower()
+            raise BackendError(f"{self._folder}: cannot be written: {reason}") from err
         with write_atomically(self._folder / unit_file_name(unit)) as file:
             file.write(data)
 
