@@ -219,6 +219,11 @@ def test_a_nonce_that_no_bundle_can_repeat_is_the_verifiers_mistake(nonce: str) 
         Request(nonce=nonce)
 
 
+def test_a_number_of_tokens_that_no_bundle_has_is_the_verifiers_mistake() -> None:
+    with pytest.raises(InputError, match="max_new_tokens: expected 0 or more, got -1"):
+        Request(max_new_tokens=-1)
+
+
 @pytest.mark.parametrize("backend", ["replay", "ezkl"])
 def test_freshness_that_no_bundle_could_show_is_an_error_of_the_policy(
     backend: BackendName, model: ExactModel

@@ -32,6 +32,8 @@ class Request:
                 f"nonce: expected 1 to {MAX_NONCE} printable ASCII characters, got "
                 f"{self.nonce!r:.80}"
             )
+        if self.max_new_tokens is not None and self.max_new_tokens < 0:
+            raise InputError(f"max_new_tokens: expected 0 or more, got {self.max_new_tokens}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def command(
             model,
             backend,
             keys,
-            tokens=tokens or 8,
+            tokens=8 if tokens is None else tokens,
             units=units,
             audit=audit,
             progress=progress,

@@ -317,6 +317,15 @@ def test_honest_keys_are_pinned(
         BACKEND.verify(forged.claim, forged.evidence, proved.model, pin, folder)
 
 
+@pytest.mark.parametrize("tokens", [0, -8, 9])
+def test_positions_that_no_circuit_has(demo_model: ExactModel, tmp_path: Path, tokens: int) -> None:
+    assert demo_model.folder is not None
+    setup = ["setup", demo_model.folder, "--backend", "ezkl", "--keys", tmp_path / "keys"]
+    result = zkllm(*setup, "--tokens", str(tokens))
+    assert (result.code, f"got {tokens}" in result.err) == (4, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("made_once")
 def test_a_verifying_half_alone_cannot_be_pinned(proved: Proved, tmp_path: Path) -> None:
