@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tokenizers import Tokenizer as Raw
+from tokenizers import decoders, models, pre_tokenizers
 
 from tests.tokenizer_kinds import END, KINDS, PROMPTS, byte_level, sentencepiece
 from zkllm.errors import InputError, UnsupportedModel
@@ -236,3 +237,19 @@ def test_what_comes_out_otherwise_the_second_time(monkeypatch: pytest.MonkeyPatc
 def test_a_tokenizer_without_tokens() -> None:
     with pytest.raises(UnsupportedModel, match="spelled again: it has no tokens"):
         check_round_trip(Tokenizer.from_bytes(b'{"model": {"vocab": {}, "merges": []}}', 10))
+
+
+def test_a_round_trip_encodes_no_text_that_steps_made_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 tokens of half a million characters each: minutes, before a policy is refused."""
+    raw = Raw(models.WordLevel({"a" * (512 - i): i for i in range(100)}, unk_token="a" * 512))
+    raw.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    raw.decoder = decoders.Replace("a", "b" * 1024)
+    encode = Tokenizer.encode
+
+    def short(self: Tokenizer, text: str, *more: Any) -> tuple[int, ...]:
+        assert len(text) <= 64
+        return encode(self, text, *more)
+
+    monkeypatch.setattr(Tokenizer, "encode", short)
+    with pytest.raises(UnsupportedModel, match=r"its steps made 524288 characters of a few tokens"):
+        check_round_trip(opened(raw))

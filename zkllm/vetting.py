@@ -18,6 +18,12 @@ from zkllm.tokenization import Tokenizer
 
 _MAX_SETTINGS = 16 << 20
 _TRIED = 64
+_LONGEST_TEXT = 64
+"""Characters of a token that is tried: nobody's tokens are all longer."""
+_MOST_IDS = 1024
+"""Of a text that is as short."""
+_BUDGET = 1 << 18
+"""Ids and characters that all trials may make: steps of strangers may make many of a few."""
 _END = "<|endoftext|>"
 _REBUILT = ("GPT2Tokenizer", "GPT2TokenizerFast")
 """Classes of which transformers takes the vocabulary from tokenizer.json and little else."""
@@ -44,10 +50,16 @@ def check_round_trip(tokenizer: Tokenizer) -> None:
     tokens = tokenizer.ids()
     sample = tokens[:: -(-len(tokens) // _TRIED)] if tokens else []
     reason = "it has no tokens"
-    found = False
+    found, spent = False, 0
     for token in sample:
+        if spent > _BUDGET:
+            reason = f"its steps made {spent} characters of a few tokens"
+            break
         try:
             text = tokenizer.decode([token])
+            spent += len(text)
+            if len(text) > _LONGEST_TEXT:
+                raise InputError(f"at most {_LONGEST_TEXT} characters expected, got {len(text)}")
             first, second = (_spoken(tokenizer, text, sample) for _ in range(2))
         except InputError as err:
             reason = err.message
@@ -58,6 +70,7 @@ def check_round_trip(tokenizer: Tokenizer) -> None:
                 f"{list(first[0])} and {list(second[0])}"
             )
         found = True
+        spent += 2 * (len(first[0]) + sum(map(len, first[1])))
     if not found:
         raise UnsupportedModel(f"tokenizer.json: no token can be read and spelled again: {reason}")
 
@@ -67,6 +80,8 @@ def _spoken(
 ) -> tuple[tuple[int, ...], list[str]]:
     """The ids of `text`, and its completions by those tokens of `sample` that can complete it."""
     ids = tokenizer.encode(text)
+    if len(ids) > _MOST_IDS:
+        raise InputError(f"at most {_MOST_IDS} ids expected, got {len(ids)}")
     completions = []
     reason = InputError("no completion")
     for token in sample[:: -(-len(sample) // 8)]:
