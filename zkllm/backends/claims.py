@@ -26,7 +26,9 @@ def check_ranges(specification: Specification, claim: Claim) -> None:
     if not isinstance(unit, Embed):
         rows.append(("input", claim.inputs, specification.input_bound(claim.unit)))
     if not isinstance(unit, Head):
-        rows.append(("output", claim.outputs, unit.output))
+        # what embed gives is held to the bound of the first boundary, as whoever reads it
+        bound = specification.input if isinstance(unit, Embed) else unit.output
+        rows.append(("output", claim.outputs, bound))
     for name, values, bound in rows:
         beyond = first_beyond(values, bound)
         if beyond:
