@@ -612,3 +612,24 @@ def test_the_action_lets_no_text_command_the_runner(tmp_path: Path) -> None:
     token = first.removeprefix("::stop-commands::")
     assert len(token) >= 32
     assert last == f"::{token}::"
+
+
+def test_the_action_waits_for_nobody(tmp_path: Path) -> None:
+    """A file that is called - stands for standard input."""
+    fake = tmp_path / "zkllm"
+    fake.write_text('#!/bin/bash\ncat\nprintf "asked for %s" "${!#}" >&2\nexit 4\n')
+    fake.chmod(0o755)
+    (tmp_path / "-").touch()
+    names = ("POLICY", "MODEL", "KEYS", "NONCE", "PROMPT", "NEW_TOKENS")
+    inputs = dict.fromkeys(names, "") | {"BUNDLES": "-*", "JUNIT": "j", "ACTION": str(ACTION)}
+    done = subprocess.run(
+        ["bash", "-c", steps()[-1]],
+        cwd=tmp_path,
+        env=os.environ | inputs | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        input="from somebody",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (4, "asked for -")
+    assert "from somebody" not in done.stdout
