@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class Point:
 
     @property
     def seconds(self) -> float:
-        return self.figures.call_seconds
+        return statistics.median(self.figures.call_seconds)
 
 
 def grow(work: Path, repeat: int) -> list[Point]:

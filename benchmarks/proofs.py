@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,10 @@ from zkllm.policy import Policy
 class Figures:
     """What proving and verifying a run took."""
 
-    call_seconds: float
-    """Of `proving.prove` alone: from reading the trace to the verified bundle on disk."""
+    call_seconds: tuple[float, ...]
+    """Of `proving.prove` alone, run by run: from reading the trace to the verified bundle."""
+    verify_seconds: tuple[float, ...]
+    """Of `zkllm verify`, run by run."""
     prove: Cost
     """Of the process around it."""
     verify: Cost
@@ -42,7 +43,7 @@ def measure(
 ) -> Figures:
     """Prove `trace` and verify the bundle under a policy; files are made in `folder`.
 
-    Every unit is proved by sumcheck if nothing else is said. Times are medians of `repeat` runs.
+    Every unit is proved by sumcheck if nothing else is said. Costs are medians of `repeat` runs.
     """
     exact = ExactModel.from_folder(model)
     specification = exact.specification
@@ -62,7 +63,8 @@ def measure(
     made = container.load(bundle, specification)
     positions = trace.statement.positions
     return Figures(
-        call_seconds=statistics.median(float(cost.output) for cost in proving),
+        call_seconds=tuple(float(cost.output) for cost in proving),
+        verify_seconds=tuple(cost.seconds for cost in verifying),
         prove=median(proving),
         verify=median(verifying),
         evidence_bytes=sum(len(evidence.data) for evidence in made.evidence.values()),

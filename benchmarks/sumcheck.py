@@ -18,7 +18,7 @@ on disk that was verified, with kernels that were compiled before; `process` is 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +69,12 @@ def workplace() -> Iterator[Path]:
         yield Path(name)
 
 
+def spread(seconds: Sequence[float]) -> str:
+    """The time of one run, or the least and the most of several."""
+    low, high = min(seconds), max(seconds)
+    return f"{low:.2f} s" if len(seconds) == 1 else f"{low:.2f} - {high:.2f} s"
+
+
 def show(title: str, rows: list[Row]) -> None:
     """Figures, and beneath them what they must keep to and aim at."""
     told = table("", "prove", "process", "verify", "evidence", "boundaries", "memory")
@@ -76,9 +82,9 @@ def show(title: str, rows: list[Row]) -> None:
         f = row.figures
         told.add_row(
             row.name,
-            f"{f.call_seconds:.2f} s",
+            spread(f.call_seconds),
             f"{f.prove.seconds:.2f} s",
-            f"{f.verify.seconds:.2f} s",
+            spread(f.verify_seconds),
             bytes_text(f.evidence_bytes),
             bytes_text(f.boundary_bytes),
             gibibytes(f.prove.peak_bytes),
@@ -99,7 +105,11 @@ def show(title: str, rows: list[Row]) -> None:
 
 
 repeat_option = click.option(
-    "--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Tell medians."
+    "--repeat",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Tell ranges of times.",
 )
 
 
