@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from zkllm.backends import AVAILABLE, DEFAULT
+from zkllm.bundle import MAX_TEXT
 from zkllm.files import as_text, read_limited, read_stream
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,7 +57,6 @@ jobs = click.option(
 
 STDIN = "-"
 """The name that stands for standard input."""
-MAX_PROMPT = 4 << 20
 
 
 def units(others: str) -> Callable[[F], F]:
@@ -79,10 +79,10 @@ def read_prompt(prompt: str | None, file: Path | None) -> str | None:
     if prompt is not None and file is not None:
         raise click.UsageError("give either --prompt TEXT or --prompt-file FILE")
     if file is not None and str(file) != STDIN:
-        name, data = str(file), read_limited(file, MAX_PROMPT)
+        name, data = str(file), read_limited(file, MAX_TEXT)
     elif prompt == STDIN or file is not None:
         name = "standard input"
-        data = read_stream(sys.stdin.buffer, name, MAX_PROMPT)
+        data = read_stream(sys.stdin.buffer, name, MAX_TEXT)
     else:
         return prompt
     return as_text(data, name)
