@@ -62,7 +62,7 @@ class Row:
 @contextmanager
 def workplace() -> Iterator[Path]:
     """An empty folder, once the kernels are compiled."""
-    from zkllm.backends.sumcheck import kernels
+    from zkllm.engines.sumcheck import kernels
 
     kernels.prepare(console.print)
     with tempfile.TemporaryDirectory() as name:

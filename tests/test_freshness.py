@@ -20,8 +20,8 @@ from zkllm import output, reports
 from zkllm.backends import get_backend
 from zkllm.backends.base import Checked, Claim
 from zkllm.backends.sumcheck import backend as sumcheck
-from zkllm.backends.sumcheck.protocol import Context
 from zkllm.bundle import BINDING, BackendName, Bundle, Evidence
+from zkllm.engines.sumcheck.protocol import Context
 from zkllm.errors import Error, InputError, PolicyViolation, ProofRejected, StatementMismatch
 from zkllm.exact.model import ExactModel
 from zkllm.keys import policy_for

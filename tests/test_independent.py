@@ -54,13 +54,14 @@ from tests.independent.transcript import Transcript
 from tests.independent.units import declare
 from tests.traces import trace
 from zkllm.backends.base import Claim, Pin
-from zkllm.backends.sumcheck import commitment, units
+from zkllm.backends.sumcheck import units
 from zkllm.backends.sumcheck.backend import COMMITMENT, SumcheckBackend, context_of
-from zkllm.backends.sumcheck.field import ONE, ZERO
-from zkllm.backends.sumcheck.plan import total
-from zkllm.backends.sumcheck.protocol import check_proof
-from zkllm.backends.sumcheck.units import Circuit, make_circuit
+from zkllm.backends.sumcheck.units import make_circuit
 from zkllm.digests import canonical_json, sha256
+from zkllm.engines.sumcheck import commitment
+from zkllm.engines.sumcheck.field import ONE, ZERO
+from zkllm.engines.sumcheck.plan import total
+from zkllm.engines.sumcheck.protocol import Circuit, check_proof
 from zkllm.errors import UnsupportedModel, VerificationError
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel

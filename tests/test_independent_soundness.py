@@ -18,9 +18,9 @@ from tests.independent.field import Element
 from tests.test_independent import MODES, MODULES, UNITS, network, prove, run
 from zkllm.backends.sumcheck.backend import context_of
 from zkllm.backends.sumcheck.estimates import circuit_of, rehearse
-from zkllm.backends.sumcheck.protocol import run_protocol
 from zkllm.backends.sumcheck.units import make_circuit
-from zkllm.backends.sumcheck.verifier import Verifier
+from zkllm.engines.sumcheck.protocol import run_protocol
+from zkllm.engines.sumcheck.verifier import Verifier
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -33,7 +33,7 @@ def test_every_challenge_has_the_error_of_the_table(
     monkeypatch.setattr(Conversation, "end", lambda talk: found.append(talk))
     assert vector.independent() is not None
     circuit = make_circuit(vector.model, vector.claim)
-    verifier = Verifier(circuit.plan, circuit.model, vector.root, vector.proof)
+    verifier = Verifier(circuit.plan, circuit.weights, vector.root, vector.proof)
     context = context_of(vector.model, vector.claim, vector.root)
     run_protocol(verifier, None, None, circuit, context)
     assert by_label(found[0].errors.items()) == pytest.approx(
@@ -90,7 +90,7 @@ def test_soundness_at_the_size_of_gpt2(
     specification, tensors = json.loads(spec.to_bytes()), {}
     if unit in ("attention[0]", "mlp[0]"):
         name = {"attention[0]": "table.exp", "mlp[0]": "table.gelu"}[unit]
-        tensors = {name: circuit.model.tensor(name).tolist()}
+        tensors = {name: circuit.weights.tensor(name).tolist()}
     x, y = (
         ([0] * positions if unit == "embed" else [[0] * 768] * positions),
         [[0] * 768] * positions,

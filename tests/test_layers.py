@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "zkllm"
 
 LAYERS: list[set[str]] = [
-    {"errors", "extras", "digests", "tensors", "records", "files", "data", "wording"},
+    {"errors", "extras", "digests", "tensors", "records", "files", "data", "wording", "progress"},
+    {"engines"},
     {
         "exact",
         "checkpoints",
@@ -52,7 +53,7 @@ ALLOWED_HEAVY = {
     "backends/ezkl/lowering.py": {"onnx"},
     "backends/ezkl/circuit.py": {"onnx"},
     "backends/ezkl/worker.py": {"ezkl"},
-    "backends/sumcheck/kernels.py": {"numba", "llvmlite"},
+    "engines/sumcheck/kernels.py": {"numba", "llvmlite"},
 }
 """Where a heavy package may be named; everybody else goes through these."""
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.commands import zkllm
 from zkllm import keys, planning
-from zkllm.backends.sumcheck import protocol
 from zkllm.backends.sumcheck.backend import SumcheckBackend
+from zkllm.engines.sumcheck import protocol
 from zkllm.errors import BackendError, InputError, UnsupportedModel
 from zkllm.exact.model import ExactModel
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zkllm import bundle as container
-from zkllm.backends.base import Pin, Progress, silent
+from zkllm.backends.base import Pin
 from zkllm.bundle import BackendName, Bundle, boundary_digests
 from zkllm.errors import VerificationError
 from zkllm.exact.model import ExactModel
@@ -16,6 +16,7 @@ from zkllm.exporting import export
 from zkllm.extras import installed
 from zkllm.files import fresh_folder, write_atomically
 from zkllm.keys import policy_for, setup
+from zkllm.progress import Progress, silent
 from zkllm.proving import prove
 from zkllm.running import run
 from zkllm.verdict import Report, Request

@@ -11,7 +11,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from zkllm import __version__
-from zkllm.backends.sumcheck import cache
+from zkllm.engines.sumcheck import cache
 from zkllm.extras import installed
 from zkllm.planning import memory_available
 from zkllm.workers import usable_cores

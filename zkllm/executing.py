@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from zkllm.backends.base import Progress, silent
 from zkllm.errors import BackendError, InputError, LimitExceeded
 from zkllm.exact import arithmetic, reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Attention, Embed, Head, Mlp
 from zkllm.extras import require_packages
+from zkllm.progress import Progress, silent
 from zkllm.tensors import IntArray, StoredArray, magnitude
 
 Device = Literal["auto", "cpu", "cuda"]

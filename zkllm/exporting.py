@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zkllm.backends.base import Progress, silent
 from zkllm.checkpoints import MAX_TOKENIZER, Checkpoint
 from zkllm.data import bundled
 from zkllm.digests import Digest
@@ -20,6 +19,7 @@ from zkllm.exact.quantise import DEFAULT_PRESET, PRECISIONS, Precision, build, l
 from zkllm.extras import require_packages
 from zkllm.fidelity import Fidelity, measure, random_windows, windows
 from zkllm.files import AnyPath, as_path, read_limited, write_atomically, write_folder_atomically
+from zkllm.progress import Progress, silent
 from zkllm.records import word
 from zkllm.tensors import IntArray
 from zkllm.tokenization import Tokenizer

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zkllm.backends.base import Progress, silent
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import InputError, UnsupportedModel
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import quantise
+from zkllm.progress import Progress, silent
 from zkllm.tensors import IntArray
 from zkllm.tokenization import Tokenizer, room
 

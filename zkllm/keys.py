@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zkllm.backends import MARKS, get_backend
-from zkllm.backends.base import Pin, Progress, silent
+from zkllm.backends.base import Pin
 from zkllm.bundle import BackendName
 from zkllm.digests import Digest
 from zkllm.errors import InputError
@@ -20,6 +20,7 @@ from zkllm.extras import require_packages
 from zkllm.files import AnyPath, as_path, unit_file_name
 from zkllm.planning import assign, first_able, plan, preferred
 from zkllm.policy import Freshness, Policy
+from zkllm.progress import Progress, silent
 from zkllm.tokenization import Tokenizer
 from zkllm.vetting import check_round_trip
 

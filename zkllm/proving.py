@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zkllm import bundle as container
 from zkllm.backends import PARALLEL, get_backend
-from zkllm.backends.base import Claim, Pin, Progress, silent
+from zkllm.backends.base import Claim, Pin
 from zkllm.bundle import BackendName, Bundle, Evidence
 from zkllm.errors import BackendError, InputError, VerificationError
 from zkllm.exact.model import ExactModel
@@ -27,6 +27,7 @@ from zkllm.files import (
 )
 from zkllm.planning import Plan, assign, plan
 from zkllm.policy import Policy
+from zkllm.progress import Progress, silent
 from zkllm.records import expect
 from zkllm.statement import MAX_NONCE, is_nonce
 from zkllm.tokenization import Tokenizer

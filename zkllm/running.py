@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from zkllm.backends.base import Progress, silent
 from zkllm.bundle import Bundle, boundary_digests
 from zkllm.errors import InputError
 from zkllm.exact.model import ExactModel
@@ -14,6 +13,7 @@ from zkllm.exact.specification import Specification
 from zkllm.executing import Device, Executor
 from zkllm.files import AnyPath
 from zkllm.hidden import check_padding, fragment_input
+from zkllm.progress import Progress, silent
 from zkllm.records import expect
 from zkllm.statement import Statement, text_digest
 from zkllm.tensors import IntArray

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from zkllm.backends import PARALLEL, get_backend
-from zkllm.backends.base import INSECURE_ASSUMPTION, Checked, Claim, Pin, Progress, silent
+from zkllm.backends.base import INSECURE_ASSUMPTION, Checked, Claim, Pin
 from zkllm.bundle import Bundle, Evidence, largest_size
 from zkllm.digests import sha256
 from zkllm.errors import (
@@ -28,6 +28,7 @@ from zkllm.exact.specification import Specification
 from zkllm.files import AnyPath, as_path, read_limited
 from zkllm.material import Material, own_mistakes
 from zkllm.policy import Policy
+from zkllm.progress import Progress, silent
 from zkllm.tensors import first_beyond
 from zkllm.tokenization import Tokenizer, room
 from zkllm.verdict import Report, Request

@@ -6,7 +6,6 @@ backend that cannot decide raises `BackendError`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,18 +14,11 @@ from zkllm.bundle import BackendName
 from zkllm.digests import Digest
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
+from zkllm.progress import Progress, silent
 from zkllm.tensors import IntArray
-
-Progress = Callable[[str], None]
-"""Receives one line of what is going on; the library never prints."""
-
 
 INSECURE_ASSUMPTION = "insecure-srs"
 """That nobody forges who made a development SRS."""
-
-
-def silent(_: str) -> None:
-    """The progress that tells nobody."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zkllm.backends.base import Checked, Claim, Estimate, Pin, Progress, silent
+from zkllm.backends.base import Checked, Claim, Estimate, Pin
 from zkllm.backends.claims import check_ranges
 from zkllm.bundle import BackendName
 from zkllm.errors import (
@@ -20,6 +20,7 @@ from zkllm.errors import (
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification, multiply_adds
+from zkllm.progress import Progress, silent
 from zkllm.tensors import IntArray
 
 _MULTIPLY_ADDS_A_SECOND = 1e9

@@ -24,10 +24,10 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.text import Text
 
-from zkllm.backends.base import Progress as Tell
 from zkllm.errors import BackendError, Error, VerificationError
 from zkllm.output import moving
 from zkllm.output.layout import Rows, wrapped
+from zkllm.progress import Progress as Tell
 from zkllm.reports import verdict_of, worst_first
 from zkllm.verdict import Report
 from zkllm.wording import harmless, one_line, quiet_json, quoted, unit_ranges

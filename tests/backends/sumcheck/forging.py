@@ -19,19 +19,20 @@ import numpy as np
 import pytest
 
 from zkllm.backends.base import Claim
-from zkllm.backends.sumcheck import protocol, units
+from zkllm.backends.sumcheck import units
 from zkllm.backends.sumcheck.backend import context_of
-from zkllm.backends.sumcheck.field import ZERO, Ext
-from zkllm.backends.sumcheck.party import Committed
-from zkllm.backends.sumcheck.plan import Combination, Lookup, Number, Table
-from zkllm.backends.sumcheck.protocol import Context, check_proof, run_protocol
-from zkllm.backends.sumcheck.prover import CommittedVector, Prover, commit_weights
-from zkllm.backends.sumcheck.rounds import Fractions
-from zkllm.backends.sumcheck.units import Circuit, make_circuit
-from zkllm.backends.sumcheck.verifier import Verifier
-from zkllm.backends.sumcheck.witness import Witness
+from zkllm.backends.sumcheck.units import make_circuit
 from zkllm.checkpoints import Checkpoint, Config
 from zkllm.digests import sha256
+from zkllm.engines.sumcheck import protocol
+from zkllm.engines.sumcheck.field import ZERO, Ext
+from zkllm.engines.sumcheck.party import Committed
+from zkllm.engines.sumcheck.plan import Combination, Lookup, Number, Table
+from zkllm.engines.sumcheck.protocol import Circuit, Context, check_proof, run_protocol
+from zkllm.engines.sumcheck.prover import CommittedVector, Prover, commit_weights
+from zkllm.engines.sumcheck.rounds import Fractions
+from zkllm.engines.sumcheck.verifier import Verifier
+from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ProofRejected
 from zkllm.exact import arithmetic, reference
 from zkllm.exact.model import ExactModel

@@ -35,9 +35,9 @@ from zkllm.backends.base import Claim
 from zkllm.backends.sumcheck import attention as attention_module
 from zkllm.backends.sumcheck import head as head_module
 from zkllm.backends.sumcheck import operations, units
-from zkllm.backends.sumcheck.field import MODULUS, ZERO
-from zkllm.backends.sumcheck.plan import Combination
-from zkllm.backends.sumcheck.witness import Witness
+from zkllm.engines.sumcheck.field import MODULUS, ZERO
+from zkllm.engines.sumcheck.plan import Combination
+from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation, ProofRejected, UnsupportedModel
 from zkllm.exact import reference
 from zkllm.exact.arithmetic import Attended, Normalised, isqrt, matmul, round_div

@@ -19,14 +19,13 @@ from tests.backends.sumcheck.forging import (
     refused,
     small_model,
 )
-from zkllm.backends.sumcheck import protocol
-from zkllm.backends.sumcheck.field import ONE, ZERO, Ext
-from zkllm.backends.sumcheck.party import Party
-from zkllm.backends.sumcheck.plan import Lookup, Plan
-from zkllm.backends.sumcheck.protocol import Context, check_proof, run_protocol
-from zkllm.backends.sumcheck.units import Circuit
-from zkllm.backends.sumcheck.verifier import Verifier
-from zkllm.backends.sumcheck.witness import Witness
+from zkllm.engines.sumcheck import protocol
+from zkllm.engines.sumcheck.field import ONE, ZERO, Ext
+from zkllm.engines.sumcheck.party import Party
+from zkllm.engines.sumcheck.plan import Lookup, Plan
+from zkllm.engines.sumcheck.protocol import Circuit, Context, check_proof, run_protocol
+from zkllm.engines.sumcheck.verifier import Verifier
+from zkllm.engines.sumcheck.witness import Witness
 
 CONTEXT = Context((), None)
 TABLES = {
@@ -91,7 +90,7 @@ class Lookups(Circuit):
 
 def prove(circuit: Lookups, witness: Witness, counted: Witness | None = None, **told: Ext) -> bytes:
     """A proof for `witness`; the fractions of `counted` are summed."""
-    prover = LyingProver(witness, circuit.model, None)
+    prover = LyingProver(witness, circuit.weights, None)
     prover.counted = witness if counted is None else counted
     if told:
         prover.told["lookups: sum"] = [told["numerator"], told["denominator"]]

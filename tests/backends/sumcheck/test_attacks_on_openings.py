@@ -17,16 +17,16 @@ from tests.backends.sumcheck.forging import (
     other_quotient,
     refused,
 )
-from zkllm.backends.sumcheck import commitment, protocol
-from zkllm.backends.sumcheck.commitment import HASH, ROW, VECTOR, MerkleTree, Shape
-from zkllm.backends.sumcheck.field import MODULUS, Ext, Words
-from zkllm.backends.sumcheck.opening import batch_weight, row_weight
-from zkllm.backends.sumcheck.party import Ledger, Opening
-from zkllm.backends.sumcheck.prover import CommittedVector, EncodedRow, merkle_layers
-from zkllm.backends.sumcheck.rounds import Fractions
-from zkllm.backends.sumcheck.shapes import Coordinates, eq
-from zkllm.backends.sumcheck.units import Circuit
-from zkllm.backends.sumcheck.verifier import Verifier
+from zkllm.engines.sumcheck import commitment, protocol
+from zkllm.engines.sumcheck.commitment import HASH, ROW, VECTOR, MerkleTree, Shape
+from zkllm.engines.sumcheck.field import MODULUS, Ext, Words
+from zkllm.engines.sumcheck.multilinear import Coordinates, eq
+from zkllm.engines.sumcheck.opening import batch_weight, row_weight
+from zkllm.engines.sumcheck.party import Ledger, Opening
+from zkllm.engines.sumcheck.protocol import Circuit
+from zkllm.engines.sumcheck.prover import CommittedVector, EncodedRow, merkle_layers
+from zkllm.engines.sumcheck.rounds import Fractions
+from zkllm.engines.sumcheck.verifier import Verifier
 from zkllm.errors import ProofRejected
 
 UNIT = "mlp[0]"

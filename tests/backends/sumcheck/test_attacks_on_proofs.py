@@ -21,16 +21,17 @@ from tests.backends.sumcheck.forging import (
     small_model,
 )
 from zkllm.backends.base import Claim, Pin
-from zkllm.backends.sumcheck import estimates, protocol
+from zkllm.backends.sumcheck import estimates
 from zkllm.backends.sumcheck.backend import SumcheckBackend, context_of
-from zkllm.backends.sumcheck.field import MODULUS, Ext
-from zkllm.backends.sumcheck.plan import total
-from zkllm.backends.sumcheck.protocol import Context, check_proof, run_protocol
-from zkllm.backends.sumcheck.transcript import Transcript
-from zkllm.backends.sumcheck.units import Circuit, make_circuit
-from zkllm.backends.sumcheck.verifier import Verifier
+from zkllm.backends.sumcheck.units import make_circuit
 from zkllm.bundle import MAX_EVIDENCE
 from zkllm.digests import sha256
+from zkllm.engines.sumcheck import protocol
+from zkllm.engines.sumcheck.field import MODULUS, Ext
+from zkllm.engines.sumcheck.plan import total
+from zkllm.engines.sumcheck.protocol import Circuit, Context, check_proof, run_protocol
+from zkllm.engines.sumcheck.transcript import Transcript
+from zkllm.engines.sumcheck.verifier import Verifier
 from zkllm.errors import ProofRejected
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
@@ -81,7 +82,7 @@ def proved(unit: str) -> Proved:
             messages.append(Message(label, self._position, length))
             return super().exchange_bytes(label, make, length)
 
-    verifier = Listing(circuit.plan, circuit.model, None, proof)
+    verifier = Listing(circuit.plan, circuit.weights, None, proof)
     run_protocol(verifier, None, None, circuit, context)
     verifier.finish()
     return Proved(circuit, context, proof, tuple(messages))
@@ -192,7 +193,7 @@ def test_all_that_is_read_is_absorbed_before_anything_is_drawn() -> None:
             assert sum(length for _, length in said[before:]) == verifier._position
             return super()._words(label)
 
-    verifier = Verifier(case.circuit.plan, case.circuit.model, None, case.proof)
+    verifier = Verifier(case.circuit.plan, case.circuit.weights, None, case.proof)
     verifier.transcript = Listening()
     before = len(case.context.items) + 2
     run_protocol(verifier, None, None, case.circuit, case.context)
@@ -529,7 +530,7 @@ GPT2_UNITS = ("embed", "attention[0]", "mlp[0]", "head")
 def test_a_small_file_cannot_make_a_verifier_of_gpt2_work(unit: str, length: int) -> None:
     """It takes no memory for what a proof only says to have."""
     circuit, claim = gpt2_claim(unit, 1024)
-    context = context_of(circuit.model, claim, bytes(32))
+    context = context_of(circuit.weights, claim, bytes(32))
     tracemalloc.start()
     try:
         with pytest.raises(ProofRejected):

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.backends.sumcheck.circuits import Alone, Spoil, both, put, shifted
+from tests.engines.sumcheck.circuits import Alone, Spoil, both, put, shifted
 from zkllm.backends.sumcheck.attention import CausalAttention
-from zkllm.backends.sumcheck.plan import Plan
-from zkllm.backends.sumcheck.witness import Witness
+from zkllm.engines.sumcheck.plan import Plan
+from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation, UnsupportedModel
 from zkllm.exact import arithmetic, specification
 from zkllm.exact.model import ExactModel

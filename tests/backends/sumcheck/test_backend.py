@@ -11,10 +11,10 @@ import pytest
 from tests.traces import trace
 from zkllm.backends.base import Claim, Pin
 from zkllm.backends.sumcheck import backend as module
-from zkllm.backends.sumcheck import protocol
 from zkllm.backends.sumcheck.backend import COMMITMENT, SumcheckBackend
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import canonical_json, sha256
+from zkllm.engines.sumcheck import protocol
 from zkllm.errors import (
     ConstraintViolation,
     DigestMismatch,

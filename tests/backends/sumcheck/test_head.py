@@ -3,12 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.backends.sumcheck.circuits import Alone, Spoil, require_refused, shifted
-from zkllm.backends.sumcheck.field import MODULUS
+from tests.engines.sumcheck.circuits import Alone, Spoil, require_refused, shifted
 from zkllm.backends.sumcheck.head import Margins
-from zkllm.backends.sumcheck.plan import Plan
-from zkllm.backends.sumcheck.protocol import make_proof
-from zkllm.backends.sumcheck.witness import Witness
+from zkllm.engines.sumcheck.field import MODULUS
+from zkllm.engines.sumcheck.plan import Plan
+from zkllm.engines.sumcheck.protocol import make_proof
+from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation, UnsupportedModel
 from zkllm.exact import arithmetic
 from zkllm.exact.model import ExactModel

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.backends.sumcheck.circuits import Alone, Spoil, both, put, shifted
-from zkllm.backends.sumcheck.field import MODULUS
+from tests.engines.sumcheck.circuits import Alone, Spoil, both, put, shifted
 from zkllm.backends.sumcheck.operations import (
     Gelu,
     Linear,
@@ -17,10 +16,11 @@ from zkllm.backends.sumcheck.operations import (
     bits_of,
     require_no_wrap,
 )
-from zkllm.backends.sumcheck.party import Party
-from zkllm.backends.sumcheck.plan import Number, Plan
-from zkllm.backends.sumcheck.shapes import Dims
-from zkllm.backends.sumcheck.witness import Witness
+from zkllm.engines.sumcheck.field import MODULUS
+from zkllm.engines.sumcheck.multilinear import Dims
+from zkllm.engines.sumcheck.party import Party
+from zkllm.engines.sumcheck.plan import Number, Plan
+from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation, UnsupportedModel
 from zkllm.exact import arithmetic, bounds, specification
 from zkllm.exact.model import ExactModel
@@ -332,9 +332,9 @@ def test_each_part_of_a_linear_layer_counts(
 @pytest.mark.parametrize("name", ["w", "b"])
 def test_other_weights_are_refused(name: str, tiny_model: ExactModel) -> None:
     circuit, *_ = linear_alone(tiny_model, 5, (12,), (7,), 5)
-    tensors = {name: circuit.model.tensor(name).copy() for name in "wb"}
+    tensors = {name: circuit.weights.tensor(name).copy() for name in "wb"}
     tensors[name].reshape(-1)[3] += 1
-    other = ExactModel.in_memory(circuit.model.specification, tensors)
+    other = ExactModel.in_memory(circuit.weights.specification, tensors)
     replace(circuit, model=other).refuse("linear", lambda _: None)
 
 

@@ -7,10 +7,10 @@ import pytest
 from tests.conftest import MakeCheckpoint
 from zkllm.backends.base import Claim
 from zkllm.backends.sumcheck import units
-from zkllm.backends.sumcheck.protocol import Context, check_proof, make_proof
 from zkllm.backends.sumcheck.units import make_circuit
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import Digest
+from zkllm.engines.sumcheck.protocol import Context, check_proof, make_proof
 from zkllm.errors import ConstraintViolation
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from zkllm.backends.base import INSECURE_ASSUMPTION, Checked, Claim, Estimate, Pin, Progress, silent
+from zkllm.backends.base import INSECURE_ASSUMPTION, Checked, Claim, Estimate, Pin
 from zkllm.backends.claims import check_ranges
 from zkllm.backends.ezkl import audit as auditing
 from zkllm.backends.ezkl import circuit as circuits
@@ -36,6 +36,7 @@ from zkllm.errors import (
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification, multiply_adds
 from zkllm.files import read_limited, unit_file_name
+from zkllm.progress import Progress, silent
 from zkllm.records import word
 
 _RECIPE = "attention"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zkllm.backends.base import Claim, Pin, Progress
+from zkllm.backends.base import Claim, Pin
 from zkllm.backends.ezkl import circuit as circuits
 from zkllm.backends.ezkl import srs, witness
 from zkllm.backends.ezkl.equations import Circuit
@@ -30,6 +30,7 @@ from zkllm.exact.model import ExactModel
 from zkllm.extras import require_packages
 from zkllm.files import read_limited, unit_file_name
 from zkllm.policy import INSECURE_SRS
+from zkllm.progress import Progress
 from zkllm.records import word
 
 VERIFYING: Mapping[str, int] = {

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zkllm.backends.base import Progress, silent
 from zkllm.backends.ezkl.worker import peak_bytes
 from zkllm.errors import BackendError
 from zkllm.extras import missing
+from zkllm.progress import Progress, silent
 
 COMMAND = (sys.executable, "-m", "zkllm.backends.ezkl.worker")
 """What is run."""

@@ -16,11 +16,11 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from zkllm.backends.base import Progress, silent
 from zkllm.backends.ezkl.process import call
 from zkllm.digests import Digest, sha256, sha256_file
 from zkllm.errors import BackendError, InputError, InvalidBundle, UnsafePath, UntrustedMaterial
 from zkllm.files import read_limited, write_atomically
+from zkllm.progress import Progress, silent
 
 REDUCED_BYTES = 516
 """Size of an SRS of k = 1."""

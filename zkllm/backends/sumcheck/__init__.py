@@ -1,1 +1,1 @@
-"""The backend `sumcheck`: whole units by sumchecks, lookups and one Reed-Solomon commitment."""
+"""The backend `sumcheck`: whole units, proved by `zkllm.engines.sumcheck`."""

@@ -11,7 +11,8 @@ import functools
 
 import numpy as np
 
-from zkllm.backends.sumcheck.field import (
+from zkllm.backends.sumcheck.operations import bits_of, require_no_wrap
+from zkllm.engines.sumcheck.field import (
     HALF,
     ONE,
     ZERO,
@@ -26,10 +27,7 @@ from zkllm.backends.sumcheck.field import (
     subtract,
     to_field,
 )
-from zkllm.backends.sumcheck.operations import bits_of, require_no_wrap
-from zkllm.backends.sumcheck.party import Party
-from zkllm.backends.sumcheck.plan import Combination, Lookup, Number, Plan
-from zkllm.backends.sumcheck.shapes import (
+from zkllm.engines.sumcheck.multilinear import (
     Coordinates,
     Dims,
     Point,
@@ -41,7 +39,9 @@ from zkllm.backends.sumcheck.shapes import (
     variables,
     weights,
 )
-from zkllm.backends.sumcheck.witness import Witness
+from zkllm.engines.sumcheck.party import Party
+from zkllm.engines.sumcheck.plan import Combination, Lookup, Number, Plan
+from zkllm.engines.sumcheck.witness import Witness
 from zkllm.exact import arithmetic, specification
 from zkllm.tensors import IntArray
 

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from zkllm.backends.base import Checked, Claim, Estimate, Pin, Progress, silent
+from zkllm.backends.base import Checked, Claim, Estimate, Pin
 from zkllm.backends.sumcheck import estimates
-from zkllm.backends.sumcheck.commitment import HASH
-from zkllm.backends.sumcheck.protocol import Context, check_proof, make_proof
-from zkllm.backends.sumcheck.units import Circuit, make_circuit
+from zkllm.backends.sumcheck.units import make_circuit
 from zkllm.bundle import BackendName
 from zkllm.digests import Digest, canonical_json, parse_canonical_json, sha256, tagged
+from zkllm.engines.sumcheck.commitment import HASH
+from zkllm.engines.sumcheck.protocol import Circuit, Context, check_proof, make_proof
 from zkllm.errors import (
     ConstraintViolation,
     DigestMismatch,
@@ -37,6 +37,7 @@ from zkllm.exact.specification import Attention, Mlp, Specification
 from zkllm.exact.stored import check_range
 from zkllm.extras import require_packages
 from zkllm.files import read_limited, unit_file_name, write_atomically
+from zkllm.progress import Progress, silent
 from zkllm.records import from_json, to_json, word
 from zkllm.tensors import IntArray, tensor_digest
 
@@ -184,7 +185,7 @@ class SumcheckBackend:
     ) -> bytes:
         # compiled kernels are the prover's alone
         require_packages(*self.prover_packages)
-        from zkllm.backends.sumcheck import kernels
+        from zkllm.engines.sumcheck import kernels
 
         kernels.prepare(progress)
         path = _path(claim.unit, keys)
@@ -281,8 +282,8 @@ def table_names(specification: Specification, unit: str) -> tuple[str, ...]:
 def _commit(model: ExactModel, unit: str, progress: Progress) -> Commitment:
     """The commitment to the weights of `unit`, from the model."""
     require_packages(*SumcheckBackend.prover_packages)
-    from zkllm.backends.sumcheck import kernels
-    from zkllm.backends.sumcheck.prover import commit_weights
+    from zkllm.engines.sumcheck import kernels
+    from zkllm.engines.sumcheck.prover import commit_weights
 
     kernels.prepare(progress)
     progress(f"{unit}: committing to the weights")

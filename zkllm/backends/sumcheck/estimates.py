@@ -7,15 +7,15 @@ from collections.abc import Callable
 import numpy as np
 
 from zkllm.backends.base import Claim, Estimate
-from zkllm.backends.sumcheck.commitment import levels_of
-from zkllm.backends.sumcheck.field import ZERO, Ext
-from zkllm.backends.sumcheck.plan import total
-from zkllm.backends.sumcheck.protocol import Context, require_bits, run_protocol
-from zkllm.backends.sumcheck.shapes import Point, size
-from zkllm.backends.sumcheck.units import Circuit, smallest_circuit
-from zkllm.backends.sumcheck.verifier import Verifier
+from zkllm.backends.sumcheck.units import smallest_circuit
 from zkllm.bundle import MAX_EVIDENCE
 from zkllm.digests import Digest
+from zkllm.engines.sumcheck.commitment import levels_of
+from zkllm.engines.sumcheck.field import ZERO, Ext
+from zkllm.engines.sumcheck.multilinear import Point, size
+from zkllm.engines.sumcheck.plan import total
+from zkllm.engines.sumcheck.protocol import Circuit, Context, require_bits, run_protocol
+from zkllm.engines.sumcheck.verifier import Verifier
 from zkllm.errors import UnsupportedModel
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Attention, Embed, Head, Specification, multiply_adds
@@ -36,7 +36,7 @@ class Rehearsal(Verifier):
     """A verifier that is told nothing and believes all: it counts bytes and adds up errors."""
 
     def __init__(self, circuit: Circuit, weights_root: bytes | None) -> None:
-        super().__init__(circuit.plan, circuit.model, weights_root, b"")
+        super().__init__(circuit.plan, circuit.weights, weights_root, b"")
         self.bytes = 0
 
     def exchange_bytes(self, label: str, make: Callable[[], bytes], length: int) -> bytes:

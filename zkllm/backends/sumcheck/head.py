@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from zkllm.backends.sumcheck.field import (
+from zkllm.backends.sumcheck.operations import bits_of, require_no_wrap
+from zkllm.engines.sumcheck.field import (
     ONE,
     ZERO,
     Ext,
@@ -15,15 +16,13 @@ from zkllm.backends.sumcheck.field import (
     subtract,
     to_field,
 )
-from zkllm.backends.sumcheck.operations import bits_of, require_no_wrap
-from zkllm.backends.sumcheck.party import Party
-from zkllm.backends.sumcheck.plan import Combination, Plan
-from zkllm.backends.sumcheck.selection import Selection, selected
-from zkllm.backends.sumcheck.shapes import Coordinates, eq, ones, weights
-from zkllm.backends.sumcheck.witness import Witness
+from zkllm.engines.sumcheck.multilinear import Coordinates, eq, ones, weights
+from zkllm.engines.sumcheck.party import Party, Weights
+from zkllm.engines.sumcheck.plan import Combination, Plan
+from zkllm.engines.sumcheck.selection import Selection, selected
+from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation
 from zkllm.exact import arithmetic, specification
-from zkllm.exact.model import ExactModel
 from zkllm.tensors import IntArray
 
 
@@ -46,7 +45,7 @@ class Margins:
         self.margin = plan.unsigned("margin", (len(ids), vocabulary), bits)
         require_no_wrap("margin", 1 << bits, 2 * unit.logit, 1)
 
-    def fill(self, witness: Witness, model: ExactModel, x: IntArray) -> None:
+    def fill(self, witness: Witness, model: Weights, x: IntArray) -> None:
         """Raises `ConstraintViolation` for an id that is not the arg-max of its row."""
         logits = arithmetic.matmul(x, model.tensor(self.unit.weight))
         logits += model.tensor(self.unit.bias)

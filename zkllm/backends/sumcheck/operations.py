@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from zkllm.backends.sumcheck.field import (
+from zkllm.engines.sumcheck.field import (
     MODULUS,
     ONE,
     ZERO,
@@ -24,9 +24,7 @@ from zkllm.backends.sumcheck.field import (
     to_field,
     total,
 )
-from zkllm.backends.sumcheck.party import Party
-from zkllm.backends.sumcheck.plan import Combination, Lookup, Number, Plan
-from zkllm.backends.sumcheck.shapes import (
+from zkllm.engines.sumcheck.multilinear import (
     Coordinates,
     Dims,
     Point,
@@ -36,10 +34,11 @@ from zkllm.backends.sumcheck.shapes import (
     size,
     weights,
 )
-from zkllm.backends.sumcheck.witness import Witness
+from zkllm.engines.sumcheck.party import Party, Weights
+from zkllm.engines.sumcheck.plan import Combination, Lookup, Number, Plan
+from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import UnsupportedModel
 from zkllm.exact import arithmetic, specification
-from zkllm.exact.model import ExactModel
 from zkllm.tensors import IntArray
 
 
@@ -258,11 +257,11 @@ class Linear:
         self.rest = Remainder(plan, f"{name}: remainder", self.dims, 1 << layer.shift)
         require_no_wrap(name, layer.accumulator, (largest + 2) << layer.shift)
 
-    def fill(self, witness: Witness, model: ExactModel, x: IntArray) -> IntArray:
+    def fill(self, witness: Witness, weights: Weights, x: IntArray) -> IntArray:
         """The quotient, shape [n, *outer], of x [n, *inner]."""
         s, weight, bias = self.layer.shift, self.layer.weight, self.layer.bias
-        sums = arithmetic.matmul(x.reshape(len(x), -1), model.tensor(weight))
-        sums = sums + model.tensor(bias) + ((1 << s) >> 1)
+        sums = arithmetic.matmul(x.reshape(len(x), -1), weights.tensor(weight))
+        sums = sums + weights.tensor(bias) + ((1 << s) >> 1)
         y = sums >> s
         self.rest.fill(witness, (sums - (y << s)).reshape(self.dims))
         return y.reshape(self.dims)

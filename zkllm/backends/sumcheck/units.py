@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-
 import numpy as np
 
 from zkllm.backends.base import Claim
@@ -11,11 +9,12 @@ from zkllm.backends.claims import check_ranges
 from zkllm.backends.sumcheck.attention import CausalAttention
 from zkllm.backends.sumcheck.head import Margins
 from zkllm.backends.sumcheck.operations import Gelu, Linear, Norm
-from zkllm.backends.sumcheck.party import Party
-from zkllm.backends.sumcheck.plan import MAX_LIMB, Number, Plan
-from zkllm.backends.sumcheck.selection import Selection, selected
-from zkllm.backends.sumcheck.shapes import eq, value_at
-from zkllm.backends.sumcheck.witness import Witness
+from zkllm.engines.sumcheck.multilinear import eq, value_at
+from zkllm.engines.sumcheck.party import Party
+from zkllm.engines.sumcheck.plan import MAX_LIMB, Number, Plan
+from zkllm.engines.sumcheck.protocol import Circuit
+from zkllm.engines.sumcheck.selection import Selection, selected
+from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Attention, Embed, Head, Mlp
@@ -24,30 +23,12 @@ from zkllm.tensors import IntArray
 MIN_LIMB = 4
 
 
-class Circuit(ABC):
-    """The equations of one unit for one claim: a plan of columns, their values, and the checks.
-
-    `model` need hold no weights where these are committed to; its tables must be there.
-    """
-
-    plan: Plan
-    model: ExactModel
-
-    @abstractmethod
-    def witness(self) -> Witness:
-        """All values; raises `ConstraintViolation` if the claim is not true."""
-
-    @abstractmethod
-    def check(self, party: Party) -> None:
-        """All equations that are not lookups; leaves claims in the ledgers."""
-
-
 class EmbedCircuit(Circuit):
     """Rows x = wte[id] + wpe[position] for public ids: nothing but weights, so no witness."""
 
     def __init__(self, model: ExactModel, unit: Embed, claim: Claim, limb: int) -> None:
         a = model.specification.architecture
-        self.model, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
+        self.weights, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
         self.vocabulary, self.context = a.vocabulary, a.context
         self.ids = require_ids(claim, claim.inputs, a.vocabulary)
         require_shape(claim, claim.outputs, (len(self.ids), a.width))
@@ -55,7 +36,7 @@ class EmbedCircuit(Circuit):
         self.plan.weight(unit.positions, (a.context, a.width))
 
     def witness(self) -> Witness:
-        claim, tensor = self.claim, self.model.tensor
+        claim, tensor = self.claim, self.weights.tensor
         rows = tensor(self.unit.tokens)[claim.inputs]
         rows = rows + tensor(self.unit.positions)[: len(claim.inputs)]
         require_equal(claim, rows)
@@ -78,7 +59,7 @@ class AttentionCircuit(Circuit):
         self, model: ExactModel, unit: Attention, bound: int, claim: Claim, limb: int
     ) -> None:
         a = model.specification.architecture
-        self.model, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
+        self.weights, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
         rows, width = require_rows(claim, a.width)
         heads = (a.heads, a.width // a.heads)
         self.norm = Norm(self.plan, "norm", rows, width, bound, unit.norm)
@@ -107,11 +88,11 @@ class AttentionCircuit(Circuit):
         normal = self.norm.fill(witness, self.claim.inputs)
         values = []
         for name, layer in self.layers.items():
-            values.append(layer.fill(witness, self.model, normal))
+            values.append(layer.fill(witness, self.weights, normal))
             witness.store_number(self.numbers[name], values[-1])
         query, key, value = values
         mixed = self.attention.fill(witness, query, key, value)
-        added = self.out.fill(witness, self.model, mixed)
+        added = self.out.fill(witness, self.weights, mixed)
         require_equal(self.claim, self.claim.inputs + added)
         witness.count_lookups()
         return witness
@@ -129,7 +110,7 @@ class MlpCircuit(Circuit):
     """y = x + project(gelu(expand(norm(x)))) of public rows x and y."""
 
     def __init__(self, model: ExactModel, unit: Mlp, bound: int, claim: Claim, limb: int) -> None:
-        self.model, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
+        self.weights, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
         rows, width = require_rows(claim, model.specification.architecture.width)
         inner = model.specification.architecture.inner
         self.norm = Norm(self.plan, "norm", rows, width, bound, unit.norm)
@@ -146,9 +127,9 @@ class MlpCircuit(Circuit):
     def witness(self) -> Witness:
         witness = Witness(self.plan)
         normal = self.norm.fill(witness, self.claim.inputs)
-        hidden = self.expand.fill(witness, self.model, normal)
+        hidden = self.expand.fill(witness, self.weights, normal)
         active = self.gelu.fill(witness, hidden)
-        added = self.project.fill(witness, self.model, active)
+        added = self.project.fill(witness, self.weights, active)
         require_equal(self.claim, self.claim.inputs + added)
         witness.count_lookups()
         return witness
@@ -166,7 +147,7 @@ class HeadCircuit(Circuit):
 
     def __init__(self, model: ExactModel, unit: Head, bound: int, claim: Claim, limb: int) -> None:
         a = model.specification.architecture
-        self.model, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
+        self.weights, self.unit, self.claim, self.plan = model, unit, claim, Plan(limb)
         if claim.first_row < 0:
             raise ConstraintViolation(f"head: expected a row from 0 on, got {claim.first_row}")
         self.x = claim.inputs[claim.first_row : claim.first_row + len(claim.outputs)]
@@ -180,7 +161,7 @@ class HeadCircuit(Circuit):
     def witness(self) -> Witness:
         witness = Witness(self.plan)
         normal = self.norm.fill(witness, self.x)
-        self.margins.fill(witness, self.model, normal)
+        self.margins.fill(witness, self.weights, normal)
         witness.count_lookups()
         return witness
 

@@ -1,0 +1,1 @@
+"""A proof system of sumchecks, lookups and one Reed-Solomon commitment; see `docs/protocol.md`."""
