@@ -33,6 +33,7 @@ LAYERS: list[set[str]] = [
         "fidelity",
         "exporting",
         "running",
+        "sessions",
         "proving",
         "planning",
         "keys",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from zkllm.policy import Policy
     from zkllm.proving import prove
     from zkllm.running import run
+    from zkllm.sessions import Session
     from zkllm.verdict import Report, Request
     from zkllm.verifying import verify
 
@@ -23,6 +24,7 @@ __all__ = [
     "Policy",
     "Report",
     "Request",
+    "Session",
     "VerificationError",
     "__version__",
     "export",
@@ -39,6 +41,7 @@ _HOMES = {
     "Policy": "zkllm.policy",
     "Report": "zkllm.verdict",
     "Request": "zkllm.verdict",
+    "Session": "zkllm.sessions",
     "VerificationError": "zkllm.errors",
     "export": "zkllm.exporting",
     "policy_for": "zkllm.keys",

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from zkllm.errors import InputError
 from zkllm.exact.specification import Specification
 from zkllm.files import AnyPath, as_path, read_limited
+from zkllm.records import expect
 from zkllm.tensors import IntArray, magnitude
 
 _MAX_BYTES = 1 << 30
@@ -41,6 +42,7 @@ def fragment_input(
     a = specification.architecture
     if specification.kind != "fragment":
         raise InputError("hidden states were given, but this is a text model: give a prompt")
+    expect(np.ndarray, hidden, "hidden states")
     if hidden.ndim != 2 or hidden.shape[1] != a.width or not 1 <= len(hidden) <= a.context:
         raise InputError(
             f"hidden states: expected [1 to {a.context}, {a.width}], got {list(hidden.shape)}"
@@ -60,7 +62,7 @@ def fragment_input(
 
 def check_padding(pad_to: int | None, needed: int, context: int) -> None:
     """Raises `InputError` unless a run of `needed` positions can be filled up to `pad_to`."""
-    if pad_to is not None and not needed <= pad_to <= context:
+    if pad_to is not None and not needed <= expect(int, pad_to, "pad") <= context:
         raise InputError(f"pad: expected {needed} to {context} positions, got {pad_to}")
 
 
