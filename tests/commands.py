@@ -6,7 +6,6 @@ import contextlib
 import io
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from unittest import mock
 
 from zkllm import output
@@ -20,8 +19,11 @@ class Done:
     err: str
 
 
-def zkllm(*arguments: str | Path) -> Done:
-    """Run `zkllm ARGUMENTS` as a shell would, without the cost of a new interpreter."""
+def zkllm(*arguments: object) -> Done:
+    """Run `zkllm ARGUMENTS` as a shell would, without the cost of a new interpreter.
+
+    Each argument is what `str` makes of it: a path, or text.
+    """
     out, err = io.StringIO(), io.StringIO()
     argv = ["zkllm", *map(str, arguments)]
     output.begin()

@@ -41,7 +41,8 @@ def with_unit(specification: Specification, name: str, unit: Any) -> Specificati
     kind, index = name.removesuffix("]").split("[")
     units = list(getattr(specification, kind))
     units[int(index)] = unit
-    return replace(specification, **{kind: tuple(units)})
+    changed: Any = {kind: tuple(units)}
+    return replace(specification, **changed)
 
 
 def with_entry(tensors: Tensors, name: str, place: int, value: int) -> dict[str, IntArray]:
@@ -103,7 +104,9 @@ def on_disk(
     return folder
 
 
-def disguised(specification: Specification, tensors: Tensors, name: str, place: int, value: int):
+def disguised(
+    specification: Specification, tensors: Tensors, name: str, place: int, value: int
+) -> tuple[Specification, dict[str, IntArray]]:
     """Specification and tensors in which one integer counts for nothing.
 
     All numbers are those that the other integers prove: so would they be if the measure of this

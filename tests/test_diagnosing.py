@@ -13,7 +13,7 @@ from zkllm import executing, extras
 from zkllm.diagnosing import diagnose
 
 
-def test_what_is_installed_is_found_and_fits():
+def test_what_is_installed_is_found_and_fits() -> None:
     found = diagnose()
     named = {package.name: package for package in found.packages}
     assert {"click", "numpy", "packaging", "rich", "tokenizers"} == {
@@ -45,7 +45,7 @@ def without(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
     monkeypatch.setattr(importlib.metadata, "version", version)
 
 
-def test_a_missing_extra_is_no_problem(monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_extra_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, ezkl=None)
     done = zkllm("doctor")
     assert done.code == 0
@@ -53,7 +53,7 @@ def test_a_missing_extra_is_no_problem(monkeypatch: pytest.MonkeyPatch):
     assert "nothing is wrong" in done.out
 
 
-def test_another_version_is_a_problem(monkeypatch: pytest.MonkeyPatch):
+def test_another_version_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, ezkl="22.0.0")
     done = zkllm("doctor")
     assert done.code == 5
@@ -61,7 +61,7 @@ def test_another_version_is_a_problem(monkeypatch: pytest.MonkeyPatch):
     assert "nothing is wrong" not in done.out
 
 
-def test_a_runtime_that_does_not_load_is_a_problem(monkeypatch: pytest.MonkeyPatch):
+def test_a_runtime_that_does_not_load_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> Any:
         raise ImportError("libcudart.so.12: cannot open\nshared object file")
 
@@ -75,7 +75,7 @@ def test_a_runtime_that_does_not_load_is_a_problem(monkeypatch: pytest.MonkeyPat
     ]
 
 
-def test_files_that_were_never_installed_are_a_problem(monkeypatch: pytest.MonkeyPatch):
+def test_files_that_were_never_installed_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     def requires(name: str) -> list[str]:
         raise importlib.metadata.PackageNotFoundError(name)
 
@@ -83,7 +83,7 @@ def test_files_that_were_never_installed_are_a_problem(monkeypatch: pytest.Monke
     assert diagnose().problems == ("zkllm: expected an installed package, found its files alone",)
 
 
-def test_json_has_a_format():
+def test_json_has_a_format() -> None:
     done = zkllm("doctor", "--json")
     assert done.code == 0
     found = json.loads(done.out)

@@ -9,7 +9,7 @@ import pytest
 
 from zkllm import errors
 
-CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, Exception)]
+CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.Error)]
 CODES = {
     errors.Error: 1,
     errors.VerificationError: 3,
@@ -19,17 +19,17 @@ CODES = {
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_every_class_has_the_exit_code_of_its_branch(kind: type[errors.Error]):
-    branch = next(c for c in kind.__mro__ if c in CODES)
-    assert kind.exit_code == CODES[branch]
+def test_every_class_has_the_exit_code_of_its_branch(kind: type[errors.Error]) -> None:
+    branch = next(CODES[c] for c in kind.__mro__ if c in CODES)
+    assert kind.exit_code == branch
 
 
-def test_a_refusal_shares_its_code_with_no_accident():
+def test_a_refusal_shares_its_code_with_no_accident() -> None:
     refused = {c for c in CLASSES if c.exit_code == 3}
     assert refused == {c for c in CLASSES if issubclass(c, errors.VerificationError)}
 
 
-def test_the_drawing_shows_the_tree():
+def test_the_drawing_shows_the_tree() -> None:
     """Names, parents and codes of the docstring are those of the classes."""
     drawn: dict[str, str] = {}
     parents: dict[int, str] = {}
@@ -45,7 +45,7 @@ def test_the_drawing_shows_the_tree():
     assert drawn == {c.__name__: c.__mro__[1].__name__ for c in CLASSES if c is not errors.Error}
 
 
-def test_message_and_hint_are_kept():
+def test_message_and_hint_are_kept() -> None:
     error = errors.DigestMismatch("expected a, got b", hint="look again")
     assert (str(error), error.message, error.hint) == (
         "expected a, got b",

@@ -107,7 +107,7 @@ def made(
     return {name: Made(models[name], inputs[name]) for name in models}
 
 
-def test_the_models_reach_the_limits(made: dict[str, Made]):
+def test_the_models_reach_the_limits(made: dict[str, Made]) -> None:
     """Otherwise the comparisons below would prove little."""
     for name, shifted in (("fragment", False), ("shifted", True)):
         one = made[name]
@@ -134,7 +134,7 @@ def test_the_models_reach_the_limits(made: dict[str, Made]):
 @pytest.mark.parametrize("name", ["ezkl", "wide", "fragment", "shifted"])
 def test_every_boundary_equals_the_reference(
     made: dict[str, Made], name: str, optimisation: Any, threads: int
-):
+) -> None:
     one = made[name]
     executor = Executor(one.model, "cpu", threads=threads, optimisation=optimisation)
     for inputs in one.inputs:
@@ -150,7 +150,7 @@ def test_every_boundary_equals_the_reference(
 
 
 @pytest.mark.parametrize("name", ["ezkl", "wide", "fragment", "shifted"])
-def test_units_are_exact_at_their_bounds(made: dict[str, Made], name: str):
+def test_units_are_exact_at_their_bounds(made: dict[str, Made], name: str) -> None:
     model = made[name].model
     executor = Executor(model, "cpu", threads=1)
     spec = model.specification
@@ -179,7 +179,7 @@ def executor(text: ExactModel) -> Executor:
 
 
 @pytest.mark.parametrize("name", ["ezkl", "wide"])
-def test_decoding_with_kept_keys_equals_full_passes(made: dict[str, Made], name: str):
+def test_decoding_with_kept_keys_equals_full_passes(made: dict[str, Made], name: str) -> None:
     model = made[name].model
     executor = Executor(model, "cpu", threads=1)
     prompt = [3, 1, 4, 1, 5]
@@ -195,7 +195,7 @@ def test_decoding_with_kept_keys_equals_full_passes(made: dict[str, Made], name:
     assert executor.head(passed[len(prompt) - 1 :]).tolist() == ids[len(prompt) :]
 
 
-def test_a_stop_id_ends_the_text_and_belongs_to_it(executor: Executor):
+def test_a_stop_id_ends_the_text_and_belongs_to_it(executor: Executor) -> None:
     ids = executor.decode([3, 1, 4], 12)
     stop = ids[4]
     first = ids.index(stop)
@@ -204,7 +204,7 @@ def test_a_stop_id_ends_the_text_and_belongs_to_it(executor: Executor):
 
 
 @pytest.mark.parametrize("cut", [1, 5, 11])
-def test_attention_in_two_pieces_equals_one(made: dict[str, Made], cut: int):
+def test_attention_in_two_pieces_equals_one(made: dict[str, Made], cut: int) -> None:
     one = made["fragment"]
     executor = Executor(one.model, "cpu", threads=1)
     rows = one.inputs[-1]
@@ -219,7 +219,7 @@ def test_attention_in_two_pieces_equals_one(made: dict[str, Made], cut: int):
     assert np.array_equal(value, inner.value)
 
 
-def test_later_rows_change_nothing_before_them(made: dict[str, Made]):
+def test_later_rows_change_nothing_before_them(made: dict[str, Made]) -> None:
     one = made["wide"]
     executor = Executor(one.model, "cpu", threads=1)
     ids = one.inputs[-1]
@@ -230,7 +230,7 @@ def test_later_rows_change_nothing_before_them(made: dict[str, Made]):
     assert not np.array_equal(executor.run(ids)[-1][7:], executor.run(other)[-1][7:])
 
 
-def test_embed_starts_at_a_position(text: ExactModel, executor: Executor):
+def test_embed_starts_at_a_position(text: ExactModel, executor: Executor) -> None:
     ids = np.arange(9)
     assert np.array_equal(executor.embed(ids)[4:], executor.embed(ids[4:], 4))
     assert np.array_equal(executor.embed(ids), reference.run_unit(text, "embed", ids))
@@ -248,7 +248,7 @@ def tied(make_checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("optimisation", ["off", "all"])
-def test_ties_go_to_the_lowest_id(tied: Made, optimisation: Any):
+def test_ties_go_to_the_lowest_id(tied: Made, optimisation: Any) -> None:
     executor = Executor(tied.model, "cpu", threads=1, optimisation=optimisation)
     x = executor.run(tied.inputs[-1])[-1]
     logits = reference.logits(tied.model, x)
@@ -259,7 +259,7 @@ def test_ties_go_to_the_lowest_id(tied: Made, optimisation: Any):
     assert np.array_equal(ids, reference.run_unit(tied.model, "head", x))
 
 
-def test_the_arg_max_of_another_device_is_not_asked_for(tied: Made):
+def test_the_arg_max_of_another_device_is_not_asked_for(tied: Made) -> None:
     """CUDA promises nothing about ties: numpy takes the arg-max of the logits."""
     executor = Executor(tied.model, "cpu", threads=1)
     x = executor.run(tied.inputs[-1])[-1]
@@ -276,7 +276,7 @@ def test_the_arg_max_of_another_device_is_not_asked_for(tied: Made):
     assert np.array_equal(executor.head(x), ids)
 
 
-def test_a_fragment_does_not_generate(made: dict[str, Made]):
+def test_a_fragment_does_not_generate(made: dict[str, Made]) -> None:
     executor = Executor(made["fragment"].model, "cpu")
     with pytest.raises(InputError, match="a fragment has no head"):
         executor.decode([1], 1)
@@ -296,12 +296,14 @@ def test_a_fragment_does_not_generate(made: dict[str, Made]):
         ([[1]], 0, r"at least one, got \[1, 1\]"),
     ],
 )
-def test_ids_and_positions_are_checked(executor: Executor, ids: Any, first: int, words: str):
+def test_ids_and_positions_are_checked(
+    executor: Executor, ids: Any, first: int, words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         executor.embed(np.array(ids, dtype=np.int64), first)
 
 
-def test_the_context_is_not_exceeded(executor: Executor):
+def test_the_context_is_not_exceeded(executor: Executor) -> None:
     assert len(executor.decode([1] * 18, 3)) == 3
     with pytest.raises(InputError, match="at most 20 positions expected, got 21"):
         executor.decode([1] * 18, 4)
@@ -310,7 +312,9 @@ def test_the_context_is_not_exceeded(executor: Executor):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_rows_beyond_their_bound_are_refused(text: ExactModel, executor: Executor, sign: int):
+def test_rows_beyond_their_bound_are_refused(
+    text: ExactModel, executor: Executor, sign: int
+) -> None:
     bounds = text.specification.boundary_bounds()
     calls = {
         0: lambda x: executor.attention("attention[0]", x),
@@ -327,12 +331,12 @@ def test_rows_beyond_their_bound_are_refused(text: ExactModel, executor: Executo
 
 
 @pytest.mark.parametrize("shape", [(2, 95), (0, 96), (96,)], ids=str)
-def test_rows_of_another_shape_are_refused(executor: Executor, shape: tuple[int, ...]):
+def test_rows_of_another_shape_are_refused(executor: Executor, shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"mlp\[0\]: expected rows \[T, 96\], got"):
         executor.mlp("mlp[0]", np.zeros(shape, dtype=np.int64))
 
 
-def test_a_failure_of_the_runtime_is_a_backend_error(executor: Executor):
+def test_a_failure_of_the_runtime_is_a_backend_error(executor: Executor) -> None:
     past = np.zeros((2, 1, 32), dtype=np.int64)  # one head too few
     with pytest.raises(BackendError, match=r"attention\[0\]: ONNX Runtime failed on cpu"):
         executor.attention("attention[0]", np.zeros((1, 96), dtype=np.int64), (past, past))
@@ -351,14 +355,14 @@ def folder_of(model: ExactModel) -> Path:
     return model.folder
 
 
-def test_an_edited_graph_is_refused(fresh: ExactModel):
+def test_an_edited_graph_is_refused(fresh: ExactModel) -> None:
     path = folder_of(fresh) / "head.onnx"
     path.write_bytes(path.read_bytes()[:-1] + b"\x13")
     with pytest.raises(DigestMismatch, match=r"head\.onnx"):
         Executor(fresh, "cpu")
 
 
-def test_edited_weights_are_refused(fresh: ExactModel):
+def test_edited_weights_are_refused(fresh: ExactModel) -> None:
     path = folder_of(fresh) / "weights.safetensors"
     data = bytearray(path.read_bytes())
     # a unit that the self-test does not touch
@@ -373,7 +377,7 @@ def test_edited_weights_are_refused(fresh: ExactModel):
 @pytest.mark.parametrize("unit", ["embed", "attention[0]", "mlp[0]", "head"])
 def test_a_graph_that_computes_something_else_fails_the_self_test(
     fresh: ExactModel, unit: str, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """Its operators are allowed, but it adds one."""
     graphs = compile_graphs(fresh.specification)
     proto = onnx.load_model_from_string(graphs[unit])
@@ -401,7 +405,7 @@ def swap_graphs(model: ExactModel) -> None:
     (folder / "compiled.json").write_bytes(canonical_json(manifest))
 
 
-def test_graphs_that_the_model_digest_does_not_name_are_not_executed(fresh: ExactModel):
+def test_graphs_that_the_model_digest_does_not_name_are_not_executed(fresh: ExactModel) -> None:
     honest = Executor(fresh, "cpu", threads=1).decode([3, 1, 4], 9)
     swap_graphs(fresh)
     with pytest.raises(DigestMismatch, match=r"^mlp\.1\.onnx: spec\.json compiles to"):
@@ -414,14 +418,14 @@ def test_graphs_that_the_model_digest_does_not_name_are_not_executed(fresh: Exac
     assert Executor(fresh, "cpu", threads=1).decode([3, 1, 4], 9) == honest
 
 
-def test_a_model_runs_without_compiled_files(fresh: ExactModel):
+def test_a_model_runs_without_compiled_files(fresh: ExactModel) -> None:
     honest = Executor(fresh, "cpu", threads=1).decode([3, 1, 4], 9)
     for path in [*folder_of(fresh).glob("*.onnx"), folder_of(fresh) / "compiled.json"]:
         path.unlink()
     assert Executor(fresh, "cpu", threads=1).decode([3, 1, 4], 9) == honest
 
 
-def test_a_model_in_memory_runs(fresh: ExactModel):
+def test_a_model_in_memory_runs(fresh: ExactModel) -> None:
     tensors = {name: fresh.tensor(name) for name in fresh.specification.tensors}
     memory = ExactModel.in_memory(fresh.specification, tensors)
     ids = np.arange(5)
@@ -433,7 +437,7 @@ def test_a_model_in_memory_runs(fresh: ExactModel):
 
 def test_weights_that_change_after_they_were_hashed_are_not_executed(
     fresh: ExactModel, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """Somebody else writes into the folder while a session is opened."""
     path = folder_of(fresh) / "weights.safetensors"
     honest = Executor(fresh, "cpu", threads=1).decode([3, 1, 4], 9)
@@ -454,7 +458,7 @@ def test_weights_that_change_after_they_were_hashed_are_not_executed(
 
 def test_a_graph_that_cannot_be_opened_is_a_backend_error(
     fresh: ExactModel, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("no such kernel\nand more")
 
@@ -463,7 +467,7 @@ def test_a_graph_that_cannot_be_opened_is_a_backend_error(
         Executor(fresh, "cpu")
 
 
-def test_the_weights_are_not_kept_as_int64(fresh: ExactModel):
+def test_the_weights_are_not_kept_as_int64(fresh: ExactModel) -> None:
     Executor(fresh, "cpu")
     assert fresh._tensors == {}
 
@@ -471,7 +475,7 @@ def test_the_weights_are_not_kept_as_int64(fresh: ExactModel):
 # Devices
 
 
-def test_auto_falls_back_to_the_cpu_and_says_so(fresh: ExactModel):
+def test_auto_falls_back_to_the_cpu_and_says_so(fresh: ExactModel) -> None:
     notes: list[str] = []
     executor = Executor(fresh, note=notes.append)
     assert executor.device == "cpu"
@@ -480,7 +484,7 @@ def test_auto_falls_back_to_the_cpu_and_says_so(fresh: ExactModel):
     assert len(notes) == 1
 
 
-def test_cuda_without_cuda_says_what_to_install(fresh: ExactModel):
+def test_cuda_without_cuda_says_what_to_install(fresh: ExactModel) -> None:
     with pytest.raises(BackendError, match="device cuda: expected CUDAExecutionProvider") as caught:
         Executor(fresh, "cuda")
     assert "'.[gpu]'" in caught.value.hint
@@ -512,7 +516,7 @@ def promised_cuda(monkeypatch: pytest.MonkeyPatch, environment: None) -> list[An
 
 def test_a_session_that_fell_back_silently_is_not_taken_for_cuda(
     fresh: ExactModel, promised_cuda: list[Any]
-):
+) -> None:
     with pytest.raises(BackendError, match="device cuda: expected CUDAExecutionProvider, got"):
         Executor(fresh, "cuda")
     notes: list[str] = []
@@ -520,7 +524,7 @@ def test_a_session_that_fell_back_silently_is_not_taken_for_cuda(
     assert notes == ["device: cpu, because CUDA is not available"]
 
 
-def test_cuda_is_asked_for_exact_products(fresh: ExactModel, promised_cuda: list[Any]):
+def test_cuda_is_asked_for_exact_products(fresh: ExactModel, promised_cuda: list[Any]) -> None:
     os.environ["CUBLAS_EMULATE_DOUBLE_PRECISION"] = "1"
     Executor(fresh, "auto")
     assert promised_cuda[0] == [
@@ -531,7 +535,7 @@ def test_cuda_is_asked_for_exact_products(fresh: ExactModel, promised_cuda: list
     assert os.environ["CUBLAS_EMULATE_DOUBLE_PRECISION"] == "0"
 
 
-def test_emulation_is_forbidden(environment: None):
+def test_emulation_is_forbidden(environment: None) -> None:
     for variable in executing._EMULATION:
         os.environ[variable] = "1"
     os.environ["CUBLAS_EMULATE_DOUBLE_PRECISION"] = "1"

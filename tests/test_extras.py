@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from zkllm.exact.model import ExactModel
 from zkllm.proving import prove
 
 ROOT = Path(__file__).resolve().parents[1]
+Without = Callable[..., None]
 
 
 @pytest.fixture
-def without(monkeypatch: pytest.MonkeyPatch):
+def without(monkeypatch: pytest.MonkeyPatch) -> Without:
     """`without("numba")`: from then on that package is not installed."""
     real = importlib.util.find_spec
 
@@ -33,7 +35,7 @@ def without(monkeypatch: pytest.MonkeyPatch):
     return hide
 
 
-def test_every_package_comes_with_its_extra():
+def test_every_package_comes_with_its_extra() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for package, extra in extras.EXTRAS.items():
         brought = " ".join(project["optional-dependencies"][extra])
@@ -41,7 +43,7 @@ def test_every_package_comes_with_its_extra():
         assert package not in " ".join(project["dependencies"])
 
 
-def test_what_is_there_is_not_missed(without):
+def test_what_is_there_is_not_missed(without: Without) -> None:
     without("numba")
     extras.require_packages("onnx", "onnxruntime")
     with pytest.raises(BackendError, match="expected the package numba, found none") as caught:
@@ -50,7 +52,7 @@ def test_what_is_there_is_not_missed(without):
     assert "'.[prove]'" in caught.value.hint
 
 
-def test_no_hint_installs_by_name():
+def test_no_hint_installs_by_name() -> None:
     """Nobody owns the name `zkllm` in a public registry, so no text may send anyone there."""
     texts = [*ROOT.glob("zkllm/**/*.py"), *ROOT.glob("docs/*.md"), ROOT / "README.md"]
     texts += [*ROOT.glob(".github/**/*.yml"), *ROOT.glob("examples/**/*")]
@@ -72,8 +74,8 @@ def test_no_hint_installs_by_name():
     ],
 )
 def test_a_command_says_what_it_misses(
-    without, demo_model: ExactModel, tmp_path: Path, package: str, command: str
-):
+    without: Without, demo_model: ExactModel, tmp_path: Path, package: str, command: str
+) -> None:
     without(package)
     new = tmp_path / "new"
     words = [word.format(model=demo_model.folder, new=new) for word in command.split()]
@@ -85,8 +87,8 @@ def test_a_command_says_what_it_misses(
 
 
 def test_a_prover_misses_its_packages_before_it_begins(
-    without, demo_model: ExactModel, tmp_path: Path
-):
+    without: Without, demo_model: ExactModel, tmp_path: Path
+) -> None:
     run = trace(demo_model, "12+34=", 3)
     without("ezkl", "numba")
     with pytest.raises(BackendError, match="the package numba"):

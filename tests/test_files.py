@@ -22,7 +22,7 @@ from zkllm.files import (
 )
 
 
-def test_a_file_of_exactly_the_limit_is_read(tmp_path: Path):
+def test_a_file_of_exactly_the_limit_is_read(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"12345")
     assert read_limited(path, 5) == b"12345"
@@ -30,7 +30,7 @@ def test_a_file_of_exactly_the_limit_is_read(tmp_path: Path):
         read_limited(path, 4)
 
 
-def test_the_size_is_checked_before_anything_is_read(tmp_path: Path):
+def test_the_size_is_checked_before_anything_is_read(tmp_path: Path) -> None:
     path = tmp_path / "huge"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # sparse: reading it would take a terabyte of memory
@@ -38,7 +38,7 @@ def test_the_size_is_checked_before_anything_is_read(tmp_path: Path):
         read_limited(path, 1 << 20)
 
 
-def test_a_file_that_claims_no_size_is_cut_off():
+def test_a_file_that_claims_no_size_is_cut_off() -> None:
     """Files of /proc say that they are empty and are not."""
     path = Path("/proc/self/status")
     if not path.exists():
@@ -47,7 +47,7 @@ def test_a_file_that_claims_no_size_is_cut_off():
         read_limited(path, 10)
 
 
-def test_a_file_that_cannot_be_read_is_named():
+def test_a_file_that_cannot_be_read_is_named() -> None:
     """What is at address 0 of a process belongs to nobody."""
     path = Path("/proc/self/mem")
     if not path.exists():
@@ -56,18 +56,18 @@ def test_a_file_that_cannot_be_read_is_named():
         read_limited(path, 10)
 
 
-def test_a_missing_file_is_named(tmp_path: Path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent: no such file or directory"):
         read_limited(tmp_path / "absent", 10)
 
 
-def test_folders_and_devices_are_refused(tmp_path: Path):
+def test_folders_and_devices_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, Path("/dev/zero")):
         with pytest.raises(UnsafePath, match="expected a regular file"):
             read_limited(path, 10)
 
 
-def test_a_pipe_without_a_writer_is_refused_and_not_waited_for(tmp_path: Path):
+def test_a_pipe_without_a_writer_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     refused: list[UnsafePath] = []
@@ -91,7 +91,7 @@ def fail_after(path: Path, data: bytes, error: Exception) -> None:
         raise error
 
 
-def test_a_written_file_takes_its_place_at_the_end(tmp_path: Path):
+def test_a_written_file_takes_its_place_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with write_atomically(path) as file:
@@ -102,7 +102,7 @@ def test_a_written_file_takes_its_place_at_the_end(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with pytest.raises(ValueError, match="half-way"):
@@ -111,7 +111,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_written_files_have_the_mode_of_the_umask(tmp_path: Path):
+def test_written_files_have_the_mode_of_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         with write_atomically(tmp_path / "file") as file:
@@ -121,25 +121,25 @@ def test_written_files_have_the_mode_of_the_umask(tmp_path: Path):
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_full_disk_is_said_in_words(tmp_path: Path):
+def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(BackendError, match="file: the disk is full"):
         fail_after(tmp_path / "file", b"", full)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_not_there_cannot_be_written(tmp_path: Path):
+def test_a_folder_that_is_not_there_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="cannot be written: no such file"):
         fail_after(tmp_path / "absent" / "file", b"", ValueError("never reached"))
 
 
-def test_a_fresh_folder_is_made_with_its_parents(tmp_path: Path):
+def test_a_fresh_folder_is_made_with_its_parents(tmp_path: Path) -> None:
     fresh_folder(tmp_path / "a" / "b", force=False)
     fresh_folder(tmp_path / "a" / "b", force=False)  # empty: still fresh
     assert (tmp_path / "a" / "b").is_dir()
 
 
-def test_content_is_kept_unless_force_is_given(tmp_path: Path):
+def test_content_is_kept_unless_force_is_given(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
     with pytest.raises(InputError, match="exists and is not empty") as caught:
         fresh_folder(tmp_path, force=False)
@@ -148,7 +148,7 @@ def test_content_is_kept_unless_force_is_given(tmp_path: Path):
     assert (tmp_path / "precious").exists()
 
 
-def test_a_file_is_no_folder(tmp_path: Path):
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="expected a folder, found a file"):
         fresh_folder(tmp_path / "file", force=True)
@@ -189,7 +189,7 @@ def test_force_replaces_only_what_has_the_mark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("links", [0, 1, 2])
-def test_a_device_is_written_into_and_never_replaced(tmp_path: Path, links: int):
+def test_a_device_is_written_into_and_never_replaced(tmp_path: Path, links: int) -> None:
     path = Path("/dev/full")
     for i in range(links):
         link = tmp_path / f"link{i}"
@@ -202,7 +202,7 @@ def test_a_device_is_written_into_and_never_replaced(tmp_path: Path, links: int)
     assert is_special(path)
 
 
-def test_a_pipe_gets_the_bytes_and_stays(tmp_path: Path):
+def test_a_pipe_gets_the_bytes_and_stays(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     got: list[bytes] = []
@@ -215,7 +215,7 @@ def test_a_pipe_gets_the_bytes_and_stays(tmp_path: Path):
     assert path.is_fifo()
 
 
-def test_nothing_reaches_a_pipe_if_the_block_fails(tmp_path: Path):
+def test_nothing_reaches_a_pipe_if_the_block_fails(tmp_path: Path) -> None:
     read, write = os.pipe()
     with pytest.raises(ValueError, match="half-way"):
         fail_after(Path(f"/dev/fd/{write}"), b"ha", ValueError("half-way"))
@@ -224,7 +224,7 @@ def test_nothing_reaches_a_pipe_if_the_block_fails(tmp_path: Path):
     os.close(read)
 
 
-def test_what_stands_behind_stdout_is_not_replaced(tmp_path: Path):
+def test_what_stands_behind_stdout_is_not_replaced(tmp_path: Path) -> None:
     """`command -o /dev/stdout > file`: the shell has `file` open, and maybe wrote into it."""
     path = tmp_path / "file"
     path.write_bytes(b"before ")
@@ -234,7 +234,7 @@ def test_what_stands_behind_stdout_is_not_replaced(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_of_a_link_the_file_is_replaced(tmp_path: Path):
+def test_of_a_link_the_file_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     target = tmp_path / "there" / "file"
     target.write_bytes(b"old")
@@ -254,7 +254,7 @@ def test_of_a_link_the_file_is_replaced(tmp_path: Path):
     assert (tmp_path / "there" / "other").read_bytes() == b"new"
 
 
-def test_a_link_that_leads_to_itself_is_refused(tmp_path: Path):
+def test_a_link_that_leads_to_itself_is_refused(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to("link")
     with pytest.raises(InputError, match="a link that leads to itself"):
@@ -262,19 +262,19 @@ def test_a_link_that_leads_to_itself_is_refused(tmp_path: Path):
     assert link.is_symlink()
 
 
-def test_a_folder_is_no_file(tmp_path: Path):
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected a file, found a folder"):
         fail_after(tmp_path, b"", ValueError("never reached"))
 
 
-def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path):
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 255)
     with write_atomically(path) as file:
         file.write(b"new")
     assert path.read_bytes() == b"new"
 
 
-def test_only_what_would_be_replaced_needs_force(tmp_path: Path):
+def test_only_what_would_be_replaced_needs_force(tmp_path: Path) -> None:
     refuse_overwriting(tmp_path / "none", force=False)
     refuse_overwriting(Path("/dev/null"), force=False)
     (tmp_path / "file").touch()

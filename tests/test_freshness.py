@@ -25,7 +25,7 @@ from zkllm.engines.sumcheck.protocol import Context
 from zkllm.errors import Error, InputError, PolicyViolation, ProofRejected, StatementMismatch
 from zkllm.exact.model import ExactModel
 from zkllm.keys import policy_for
-from zkllm.policy import Policy
+from zkllm.policy import Freshness, Policy
 from zkllm.proving import prove
 from zkllm.verdict import Report, Request
 from zkllm.verifying import claims, verify
@@ -52,7 +52,7 @@ def model() -> ExactModel:
 
 def policy_of(name: str, model: ExactModel) -> Policy:
     """What the verifier demands of the bundle of that name."""
-    units = dict.fromkeys(UNITS, "replay") | KINDS[name]
+    units: dict[str, BackendName] = {**dict.fromkeys(UNITS, "replay"), **KINDS[name]}
     pins = Policy.from_file(V1 / "ezkl.toml").keys if "ezkl" in units.values() else {}
     return Policy(model=model.digest, units=units, keys=pins, insecure_srs=bool(pins))
 
@@ -246,7 +246,7 @@ def seen(report: Report, capsys: pytest.CaptureFixture[str]) -> str:
 def test_the_report_names_the_units_that_do_not_bind_the_nonce(
     model: ExactModel, bundles: dict[str, Bundle], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, nonce, freshness, words in (
+    cases: list[tuple[str, str | None, Freshness, str]] = [
         ("replay", None, "requested", "not bound: no nonce was given"),
         ("replay", "one", "unbound", "not bound: the nonce was only compared, anybody may have"),
         ("sumcheck", "one", "required", "bound to the nonce"),
@@ -257,7 +257,8 @@ def test_the_report_names_the_units_that_do_not_bind_the_nonce(
             "bound to the nonce by mlp[1]; evidence of embed, attention[0-1], mlp[0], head may be "
             "older",
         ),
-    ):
+    ]
+    for name, nonce, freshness, words in cases:
         policy = replace(policy_of(name, model), freshness=freshness)
         report = check(bundles[name], policy, model, nonce)
         assert words in seen(report, capsys)

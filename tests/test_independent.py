@@ -57,7 +57,7 @@ from zkllm.backends.base import Claim, Pin
 from zkllm.backends.sumcheck import units
 from zkllm.backends.sumcheck.backend import COMMITMENT, SumcheckBackend, context_of
 from zkllm.backends.sumcheck.units import make_circuit
-from zkllm.digests import canonical_json, sha256
+from zkllm.digests import Digest, canonical_json, sha256
 from zkllm.engines.sumcheck import commitment
 from zkllm.engines.sumcheck.field import ONE, ZERO
 from zkllm.engines.sumcheck.plan import total
@@ -272,7 +272,8 @@ def test_a_nonce_that_somebody_edited(tiny_model: ExactModel, tmp_path: Path) ->
         if claim.unit in ("embed", "head"):
             vector = prove(tiny_model, claim, "held", tmp_path)
             for nonce in ("one", "two", ""):
-                statement = statement_digest(bundle.statement.to_json() | {"nonce": nonce})
+                given = bundle.statement.to_json() | {"nonce": nonce}
+                statement = Digest(statement_digest(given))
                 edited = replace(vector, claim=replace(claim, statement=statement))
                 assert (edited.verdict() is not None) == (nonce == "one")
 
@@ -346,7 +347,8 @@ def with_number(model: ExactModel, unit: str, path: str, number: int) -> Any:
     spec = model.specification
     changed = put(spec.units()[unit], path.split())
     kind = unit.split("[")[0]
-    return replace(spec, **{kind: changed if kind in ("embed", "head") else (changed,)})
+    put_in: Any = {kind: changed if kind in ("embed", "head") else (changed,)}
+    return replace(spec, **put_in)
 
 
 def test_levels_of_openings() -> None:

@@ -53,7 +53,16 @@ from zkllm.exact import model as models
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import PRECISIONS, build
-from zkllm.exact.specification import Attention, Embed, Head, Linear, Mlp, Norm, Specification
+from zkllm.exact.specification import (
+    Activation,
+    Attention,
+    Embed,
+    Head,
+    Linear,
+    Mlp,
+    Norm,
+    Specification,
+)
 from zkllm.tensors import IntArray
 
 
@@ -92,7 +101,8 @@ def test_bounds_of_random_shapes(seed: int) -> None:
     random = np.random.default_rng(seed)
     heads, size, blocks = (int(n) for n in random.integers(1, 5, 3))
     inner, vocabulary, context = (int(n) for n in random.integers(1, 40, 3))
-    activation = ("gelu_new", "gelu", "relu")[seed % 3]
+    activations: tuple[Activation, ...] = ("gelu_new", "gelu", "relu")
+    activation = activations[seed % 3]
     shape = heads * size, heads, inner, blocks, vocabulary, context
     config = Config(*shape, activation, Fraction(1, 10 ** (seed % 7)), bool(seed % 2), ())
     precision = (PRECISION, PRECISIONS["wide"], PRECISIONS["ezkl"])[seed % 3]

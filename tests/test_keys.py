@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,17 +32,17 @@ def test_a_policy_pins_no_commitment_to_other_weights(
         policy_for(tiny_model, tmp_path)
 
 
-TOKENIZERS = {
-    "not a tokenizer": lambda value: {},
-    "model.dropout must be null": lambda value: value | {"model": value["model"] | BPE},
-    "no token can be read and spelled again": lambda value: value | {"pre_tokenizer": SPLITTER},
-    "tokens expected": lambda value: value | {"model": value["model"] | {"vocab": MANY}},
-}
 BPE = {"type": "BPE", "dropout": 0.5, "vocab": {"a": 0}, "merges": []}
 SPLITTER = {
     "type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Removed", "invert": False
 }  # fmt: skip
 MANY = {f"w{i}": i for i in range(1000)}
+TOKENIZERS: dict[str, Callable[[Any], Any]] = {
+    "not a tokenizer": lambda value: {},
+    "model.dropout must be null": lambda value: value | {"model": value["model"] | BPE},
+    "no token can be read and spelled again": lambda value: value | {"pre_tokenizer": SPLITTER},
+    "tokens expected": lambda value: value | {"model": value["model"] | {"vocab": MANY}},
+}
 
 
 @pytest.mark.parametrize("words", TOKENIZERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,9 +92,8 @@ def spoil(work: Path, name: str) -> list[str | Path]:
             path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
         case "edited weights":
             path = model / "weights.safetensors"
-            data = bytearray(path.read_bytes())
-            data[-1] ^= 1
-            path.write_bytes(data)
+            data = path.read_bytes()
+            path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     return ["--policy", policy, "--model", model, "--keys", keys]
 
 
@@ -162,9 +162,12 @@ def test_without_a_mistake(work: Path) -> None:
 def test_material_is_gathered_once(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gathered: list[Material] = []
     original = Material.gather
-    monkeypatch.setattr(
-        Material, "gather", lambda *given: gathered.append(original(*given)) or gathered[-1]
-    )
+
+    def kept(*given: Any) -> Material:
+        gathered.append(original(*given))
+        return gathered[-1]
+
+    monkeypatch.setattr(Material, "gather", kept)
     options = spoil(work, "nothing")
     bundles = [V1 / "committed.bundle"] * 3
     assert zkllm("verify", *bundles, *options).code == 0

@@ -19,6 +19,7 @@ from zkllm.errors import BackendError, ProofRejected
 from zkllm.exact.model import ExactModel
 from zkllm.keys import policy_for
 from zkllm.output import moving
+from zkllm.output.layout import Rows
 from zkllm.verdict import Report
 from zkllm.verifying import verify
 
@@ -137,7 +138,7 @@ def test_a_report_shows_the_weakest_of_a_group_first_what_was_recomputed(
     ]
 
 
-def table() -> output.Rows:
+def table() -> Rows:
     rows = output.table("unit", "a", "b", "c", right=("a", "b", "c"), drop=("b", "a"))
     rows.add_row("attention[0]", "1" * 10, "2" * 10, "3" * 10)
     rows.add_row("mlp[0]", "1", "2", "3")

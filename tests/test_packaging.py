@@ -30,7 +30,7 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(ROOT)) for path in found if path.suffix not in (".pyc", ".pyo")}
 
 
-def test_the_sdist_is_the_checkout(built: Path):
+def test_the_sdist_is_the_checkout(built: Path) -> None:
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -39,7 +39,7 @@ def test_the_sdist_is_the_checkout(built: Path):
     assert not expected - names
 
 
-def test_the_wheel_is_the_package(built: Path):
+def test_the_wheel_is_the_package(built: Path) -> None:
     (path,) = built.glob("*.whl")
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())

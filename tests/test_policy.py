@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from zkllm.digests import Digest
 from zkllm.errors import InputError, UnsupportedVersion
 from zkllm.policy import Policy
 
-DIGEST = "sha256:" + "ab" * 32
+DIGEST = Digest("sha256:" + "ab" * 32)
 POLICY = Policy(
     model=DIGEST,
     units={"attention[0]": "ezkl", "mlp[0]": "replay"},

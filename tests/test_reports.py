@@ -166,7 +166,10 @@ def test_junit_of_nothing() -> None:
 def test_junit_survives_hostile_names_and_messages(report: Report) -> None:
     """XML 1.0 has no place for most control characters, nor for halves of surrogate pairs."""
     hostile = '<evil attr="1">&]]>\x00\x1b[31m\ud800\ufffe\x85'
-    results = [ProofRejected(hostile, hostile), replace(report, bundle=Digest(hostile.strip("\0")))]
+    results: list[Report | Error] = [
+        ProofRejected(hostile, hostile),
+        replace(report, bundle=Digest(hostile.strip("\0"))),
+    ]
     named = [Outcome(Path('a"<&' + hostile), result, 0) for result in results]
     data = junit(named, BEGAN)
     suite = ElementTree.fromstring(data)[0]

@@ -27,13 +27,13 @@ def hold(command: str, text: str) -> Any:
     return value
 
 
-def test_the_schema_is_one():
+def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     with pytest.raises(jsonschema.ValidationError):
         hold("run", json.dumps({"format": JSON_FORMAT}))
 
 
-def test_every_command_with_json_is_defined_and_described():
+def test_every_command_with_json_is_defined_and_described() -> None:
     described = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
     for command in _COMMANDS:
         if "--json" in zkllm(command, "--help").out:
@@ -41,7 +41,7 @@ def test_every_command_with_json_is_defined_and_described():
             assert f"| `{command}` |" in described
 
 
-def test_from_export_to_verify(tmp_path: Path):
+def test_from_export_to_verify(tmp_path: Path) -> None:
     model, trace, bundle = tmp_path / "model", tmp_path / "trace", tmp_path / "bundle"
     hold("export", zkllm("export", "demo", "-o", model, "--json").out)
     hold("export", zkllm("export", "demo", "--check", model, "--json").out)
@@ -54,7 +54,7 @@ def test_from_export_to_verify(tmp_path: Path):
     hold("doctor", zkllm("doctor", "--json").out)
 
 
-def test_what_became_of_bundles(tmp_path: Path):
+def test_what_became_of_bundles(tmp_path: Path) -> None:
     (tmp_path / "garbage").write_bytes(b"none")
     names = ["sumcheck.bundle", "replay.bundle", "replay.forged"]
     bundles = [*(V1 / name for name in names), tmp_path / "garbage", tmp_path / "none"]
@@ -66,7 +66,7 @@ def test_what_became_of_bundles(tmp_path: Path):
     assert done.code == 3
 
 
-def test_what_artefacts_say(tmp_path: Path):
+def test_what_artefacts_say(tmp_path: Path) -> None:
     for name in ("model", "answer.trace", "ezkl.bundle", "ezkl.toml", "keys/embed/commitment.json"):
         hold("inspect", zkllm("inspect", V1 / name, "--json").out)
 
@@ -84,7 +84,7 @@ def test_what_artefacts_say(tmp_path: Path):
         (("magic", "--json"), 2),
     ],
 )
-def test_failures(arguments: tuple[str, ...], code: int):
+def test_failures(arguments: tuple[str, ...], code: int) -> None:
     done = zkllm(*arguments)
     assert done.code == code
     assert hold("error", done.out)["exit_code"] == code

@@ -77,6 +77,7 @@ def test_the_first_word_keeps_its_space() -> None:
     """Decoded alone, it would lose it: `Hellothe`."""
     raw = KINDS["unigram, always"]()
     tokenizer, the = opened(raw), raw.token_to_id("▁the")
+    assert the is not None
     ids = tokenizer.encode("hello")
     assert tokenizer.decode([the, the]) == "the the"
     assert tokenizer.completion(ids, [the, the]) == " the the"

@@ -22,7 +22,7 @@ import pytest
 from tests.traces import fragment_trace, seal, trace
 from zkllm.backends.base import Checked
 from zkllm.bundle import MAGIC, Bundle, Evidence
-from zkllm.digests import canonical_json
+from zkllm.digests import Digest, canonical_json
 from zkllm.errors import (
     Error,
     InputError,
@@ -247,7 +247,9 @@ def test_m37_another_model(tiny_model: ExactModel, honest: Bundle, policy: Polic
 
 
 def test_m18_policy_for_another_model(tiny_model: ExactModel, honest: Bundle) -> None:
-    other = Policy(model="sha256:" + "0" * 64, units=dict.fromkeys(honest.evidence, "replay"))
+    other = Policy(
+        model=Digest("sha256:" + "0" * 64), units=dict.fromkeys(honest.evidence, "replay")
+    )
     refuse(WrongMaterial, "the policy names", honest, tiny_model, other)
 
 

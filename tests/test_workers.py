@@ -268,7 +268,16 @@ def test_whatever_ends_the_command_ends_its_processes(
     folder = tmp_path / "out"
     folder.mkdir()
     path = folder / "bundle"
-    options = ["--model", tiny_model.folder, "--backend", "sumcheck", "--jobs", "2", "-o", path]
+    options: list[str | Path] = [
+        "--model",
+        tiny_model.folder,
+        "--backend",
+        "sumcheck",
+        "--jobs",
+        "2",
+        "-o",
+        path,
+    ]
     done = [unit for unit in tiny_model.specification.units() if unit != "mlp[1]"]
     with subprocess.Popen(
         [sys.executable, "-c", COMMAND, "prove", tmp_path / "trace", *options],

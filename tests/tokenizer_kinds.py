@@ -43,7 +43,9 @@ def byte_level(*, add_prefix_space: bool = False, **options: Any) -> Tokenizer:
 
 def with_bos(processor: Callable[[int], Any]) -> Tokenizer:
     tokenizer = byte_level()
-    tokenizer.post_processor = processor(tokenizer.token_to_id(END))
+    end = tokenizer.token_to_id(END)
+    assert end is not None
+    tokenizer.post_processor = processor(end)
     return tokenizer
 
 

@@ -30,7 +30,7 @@ CONFIG: dict[str, Any] = {
 # Folders
 
 
-def test_a_folder_is_read(tiny_folder: Path, tiny_checkpoint: Checkpoint):
+def test_a_folder_is_read(tiny_folder: Path, tiny_checkpoint: Checkpoint) -> None:
     stored = safetensors.numpy.load_file(tiny_folder / "model.safetensors")
     for name, values in stored.items():
         kept = tiny_checkpoint.tensors[name.removeprefix("transformer.")]
@@ -41,7 +41,7 @@ def test_a_folder_is_read(tiny_folder: Path, tiny_checkpoint: Checkpoint):
     assert tiny_checkpoint.config.stop_ids == (28,)
 
 
-def test_names_may_lack_the_prefix_and_masks_are_dropped(folder: Path):
+def test_names_may_lack_the_prefix_and_masks_are_dropped(folder: Path) -> None:
     def change(weights: Weights) -> Weights:
         bare = {name.removeprefix("transformer."): value for name, value in weights.items()}
         bare["h.0.attn.bias"] = np.tri(12, dtype=np.uint8)
@@ -53,7 +53,7 @@ def test_names_may_lack_the_prefix_and_masks_are_dropped(folder: Path):
     assert set(Checkpoint.from_folder(folder).tensors) == expected
 
 
-def test_a_head_of_its_own_is_kept(folder: Path):
+def test_a_head_of_its_own_is_kept(folder: Path) -> None:
     def change(weights: Weights) -> None:
         weights["lm_head.weight"] = weights["transformer.wte.weight"] + 1
 
@@ -62,18 +62,18 @@ def test_a_head_of_its_own_is_kept(folder: Path):
     assert (tensors["lm_head.weight"] != tensors["wte.weight"]).all()
 
 
-def test_half_precision_is_read(folder: Path):
+def test_half_precision_is_read(folder: Path) -> None:
     rewrite(folder, lambda weights: {n: v.astype(np.float16) for n, v in weights.items()})
     assert Checkpoint.from_folder(folder).tensors["wte.weight"].dtype == np.float64
 
 
-def test_a_tokenizer_is_optional(folder: Path):
+def test_a_tokenizer_is_optional(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
     assert Checkpoint.from_folder(folder).tokenizer is None
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_the_digest_binds_every_file(folder: Path, tiny_checkpoint: Checkpoint, name: str):
+def test_the_digest_binds_every_file(folder: Path, tiny_checkpoint: Checkpoint, name: str) -> None:
     assert Checkpoint.from_folder(folder).digest == tiny_checkpoint.digest
     path = folder / name
     if name == "model.safetensors":
@@ -83,7 +83,7 @@ def test_the_digest_binds_every_file(folder: Path, tiny_checkpoint: Checkpoint, 
     assert Checkpoint.from_folder(folder).digest != tiny_checkpoint.digest
 
 
-def test_the_digest_tells_no_tokenizer_from_an_empty_one(folder: Path):
+def test_the_digest_tells_no_tokenizer_from_an_empty_one(folder: Path) -> None:
     (folder / "tokenizer.json").write_bytes(b"")
     empty = Checkpoint.from_folder(folder).digest
     (folder / "tokenizer.json").unlink()
@@ -91,13 +91,13 @@ def test_the_digest_tells_no_tokenizer_from_an_empty_one(folder: Path):
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_missing_file_is_named(folder: Path, name: str):
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(InputError, match=f"expected {name}, found none"):
         Checkpoint.from_folder(folder)
 
 
-def test_a_missing_folder_is_named(tmp_path: Path):
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent: expected a checkpoint folder"):
         Checkpoint.from_folder(tmp_path / "absent")
 
@@ -112,14 +112,14 @@ def test_a_missing_folder_is_named(tmp_path: Path):
         (b" " * ((1 << 20) + 1), "at most 1048576 bytes"),
     ],
 )
-def test_a_broken_configuration_is_refused(folder: Path, content: bytes, message: str):
+def test_a_broken_configuration_is_refused(folder: Path, content: bytes, message: str) -> None:
     (folder / "config.json").write_bytes(content)
     with pytest.raises(InputError, match=message):
         Checkpoint.from_folder(folder)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, 20_000])
-def test_a_truncated_file_of_weights_is_refused(folder: Path, keep: int):
+def test_a_truncated_file_of_weights_is_refused(folder: Path, keep: int) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(InputError, match="not a safetensors file"):
@@ -157,7 +157,7 @@ def with_value(name: str, value: float) -> Callable[[Weights], None]:
         ),
     ],
 )
-def test_other_weights_are_refused(folder: Path, change: Any, message: str):
+def test_other_weights_are_refused(folder: Path, change: Any, message: str) -> None:
     rewrite(folder, change)
     with pytest.raises(UnsupportedModel, match=f"^model.safetensors: .*{message}"):
         Checkpoint.from_folder(folder)
@@ -174,7 +174,7 @@ class Module(torch.nn.Module):
         self.config = config
         self.tensors = checkpoint.tensors
 
-    def state_dict(self, *_: Any, **__: Any) -> dict[str, torch.Tensor]:  # type: ignore[override]
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, torch.Tensor]:
         return {
             f"transformer.{n}": torch.from_numpy(v)
             for n, v in self.tensors.items()
@@ -194,7 +194,9 @@ class PlainConfig:
     def a_method(self) -> None: ...
 
 
-def test_a_torch_module_is_read_whatever_holds_its_configuration(tiny_checkpoint: Checkpoint):
+def test_a_torch_module_is_read_whatever_holds_its_configuration(
+    tiny_checkpoint: Checkpoint,
+) -> None:
     fields = dataclasses.asdict(PlainConfig())
     sources = [
         fields,
@@ -211,7 +213,9 @@ def test_a_torch_module_is_read_whatever_holds_its_configuration(tiny_checkpoint
     assert len({checkpoint.digest for checkpoint in read}) == 1
 
 
-def test_the_digest_of_a_module_binds_weights_and_configuration(tiny_checkpoint: Checkpoint):
+def test_the_digest_of_a_module_binds_weights_and_configuration(
+    tiny_checkpoint: Checkpoint,
+) -> None:
     fields = dataclasses.asdict(PlainConfig())
     module = Module(tiny_checkpoint, fields)
     first = Checkpoint.from_torch(module).digest
@@ -221,12 +225,12 @@ def test_the_digest_of_a_module_binds_weights_and_configuration(tiny_checkpoint:
     assert Checkpoint.from_torch(module).digest != first
 
 
-def test_a_module_without_configuration_is_refused():
+def test_a_module_without_configuration_is_refused() -> None:
     with pytest.raises(UnsupportedModel, match="no attribute config"):
         Checkpoint.from_torch(torch.nn.Linear(2, 2))
 
 
-def test_a_module_is_held_to_the_same_shapes(tiny_checkpoint: Checkpoint):
+def test_a_module_is_held_to_the_same_shapes(tiny_checkpoint: Checkpoint) -> None:
     module = Module(tiny_checkpoint, json.loads(json.dumps(CONFIG)))
     with pytest.raises(UnsupportedModel, match=r"h\.2\.ln_1\.weight is missing"):
         Checkpoint.from_torch(module)

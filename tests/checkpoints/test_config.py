@@ -20,7 +20,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def test_absent_keys_mean_gpt2():
+def test_absent_keys_mean_gpt2() -> None:
     config = Config.from_json(CONFIG)
     assert config == Config(
         width=32,
@@ -53,11 +53,11 @@ def test_absent_keys_mean_gpt2():
         ("scale_attn_weights", False, "scale_scores", False),
     ],
 )
-def test_keys_are_read(key: str, value: object, field: str, expected: object):
+def test_keys_are_read(key: str, value: object, field: str, expected: object) -> None:
     assert getattr(Config.from_json(CONFIG | {key: value}), field) == expected
 
 
-def test_n_ctx_is_an_old_name_of_n_positions():
+def test_n_ctx_is_an_old_name_of_n_positions() -> None:
     old = {key: value for key, value in CONFIG.items() if key != "n_positions"} | {"n_ctx": 7}
     assert Config.from_json(old).context == 7
     assert Config.from_json(CONFIG | {"n_ctx": 7}).context == 12
@@ -115,7 +115,7 @@ def test_n_ctx_is_an_old_name_of_n_positions():
         ("layer_norm_epsilon", float("nan"), "must lie between 0 and 1, got nan"),
     ],
 )
-def test_refusals_name_key_and_value(key: str, value: object, message: str):
+def test_refusals_name_key_and_value(key: str, value: object, message: str) -> None:
     with pytest.raises(UnsupportedModel, match=f"^config.json: .*{message}"):
         Config.from_json(CONFIG | {key: value})
 
@@ -137,7 +137,7 @@ def test_refusals_name_key_and_value(key: str, value: object, message: str):
         ("something_of_somebody", "else"),
     ],
 )
-def test_keys_that_change_nothing(key: str, value: object):
+def test_keys_that_change_nothing(key: str, value: object) -> None:
     assert Config.from_json(CONFIG | {key: value}) == Config.from_json(CONFIG)
 
 
@@ -153,19 +153,19 @@ def test_keys_that_change_nothing(key: str, value: object):
         {"n_positions": "block_size"},
     ],
 )
-def test_sizes_have_other_names(names: dict[str, str]):
+def test_sizes_have_other_names(names: dict[str, str]) -> None:
     renamed = {names.get(key, key): value for key, value in CONFIG.items()}
     assert Config.from_json(renamed) == Config.from_json(CONFIG)
 
 
-def test_storage_says_what_the_file_says():
+def test_storage_says_what_the_file_says() -> None:
     assert Storage.from_json(CONFIG) == Storage(None, None, activation_named=False)
     said = {"tie_word_embeddings": False, "bias": True, "activation_function": "gelu"}
     assert Storage.from_json(CONFIG | said) == Storage(False, True, activation_named=True)
 
 
 @pytest.mark.parametrize("key", CONFIG)
-def test_a_missing_size_is_named(key: str):
+def test_a_missing_size_is_named(key: str) -> None:
     rest = {name: value for name, value in CONFIG.items() if name != key}
     with pytest.raises(UnsupportedModel, match=f"^config.json: {key} is missing"):
         Config.from_json(rest)

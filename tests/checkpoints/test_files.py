@@ -33,7 +33,7 @@ def shard(folder: Path) -> dict[str, str]:
     weights = safetensors.numpy.load_file(folder / "model.safetensors")
     names = sorted(weights)
     half = len(names) // 2
-    places = {}
+    places: dict[str, str] = {}
     for name, part in zip(SHARDS, (names[:half], names[half:]), strict=True):
         safetensors.numpy.save_file({n: weights[n] for n in part}, folder / name)
         places |= dict.fromkeys(part, name)

@@ -51,9 +51,9 @@ def test_a_model_of_gpt2s_size_inherits_its_stop_id() -> None:
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
 def test_a_stop_id_that_is_no_token_is_refused(file: str, value: object) -> None:
     said = {"eos_token_id": value}
-    arguments: Any = (said, None) if file == "config.json" else ({}, said)
+    config, generation = (said, None) if file == "config.json" else ({}, said)
     with pytest.raises(UnsupportedModel, match=f"^{file}: eos_token_id must be ids of tokens"):
-        stop_ids(*arguments, 29)
+        stop_ids(config, generation, 29)
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ CHANGING = {
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
 def test_what_changes_greedy_text_is_refused_by_name(file: str, key: str) -> None:
     said = {key: CHANGING[key]}
-    arguments: Any = (said, None) if file == "config.json" else ({}, said)
+    config, generation = (said, None) if file == "config.json" else ({}, said)
     with pytest.raises(UnsupportedModel, match=f"^{file}: {key} changes what greedy decoding"):
-        check_greedy(*arguments)
+        check_greedy(config, generation)
 
 
 @pytest.mark.parametrize("key", ["bos_token_id", "pad_token_id"])
@@ -123,7 +123,7 @@ def test_only_a_neutral_value_is_neutral(value: object) -> None:
 
 
 def test_neutral_and_harmless_settings_pass() -> None:
-    said = {
+    said: dict[str, Any] = {
         "_from_model_config": True,
         "bos_token_id": 28,
         "do_sample": False,

@@ -31,6 +31,10 @@ def prefixed(prefix: str) -> Change:
     return lambda w: {prefix + name: value for name, value in w.items()}
 
 
+def doubled(weights: Weights) -> Weights:
+    return {at + name: value for at in ("module.", "_orig_mod.") for name, value in weights.items()}
+
+
 def bare(weights: Weights) -> Weights:
     return {name.removeprefix("transformer."): value for name, value in weights.items()}
 
@@ -163,7 +167,7 @@ def masked(value: np.ndarray[Any, Any], name: str = "bias") -> Change:
     [
         (mixed, {}, r"every name must begin alike, .* with module\."),
         (
-            lambda w: prefixed("module.")(w) | prefixed("_orig_mod.")(w),
+            doubled,
             {},
             "every name must begin alike",
         ),

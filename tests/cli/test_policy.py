@@ -11,7 +11,7 @@ from tests import golden
 from tests.commands import zkllm
 from zkllm.backends.sumcheck.backend import WORDS
 from zkllm.cli.policy import _demands
-from zkllm.policy import Policy
+from zkllm.policy import Freshness, Policy
 
 V1 = Path(golden.__file__).parent / "v1"
 ALL = "embed, attention[0-1], mlp[0-1], head"
@@ -64,7 +64,7 @@ def test_commitments_need_no_weights(tmp_path: Path) -> None:
         ("unbound", "a nonce that is given is only compared"),
     ],
 )
-def test_the_weakest_is_named_first(freshness: str, words: str) -> None:
+def test_the_weakest_is_named_first(freshness: Freshness, words: str) -> None:
     policy = replace(Policy.from_file(V1 / "ezkl.toml"), freshness=freshness)
     assert _demands(policy) == [
         ("model", policy.model),

@@ -48,7 +48,7 @@ main()
 was written is removed."""
 
 
-def ended(script: str, arguments: list[str | Path], folder: Path) -> tuple[int, str, str]:
+def ended(script: str, arguments: list[object], folder: Path) -> tuple[int, str, str]:
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
         cwd=folder,
@@ -68,7 +68,7 @@ def test_while_modules_are_loaded(module: str, number: signal.Signals, tmp_path:
 
 
 MODEL = ["--model", V1 / "model"]
-COMMANDS: dict[str, list[str | Path]] = {
+COMMANDS: dict[str, list[object]] = {
     "export": ["export", "demo", "-o", "new"],
     "run": ["run", V1 / "model", "-p", "12+34=", "-n", "3", "-o", "new"],
     "prove": ["prove", V1 / "answer.trace", *MODEL, "--backend", "replay", "-o", "new"],

@@ -34,7 +34,7 @@ class Work:
     def path(self, name: str) -> Path:
         return self.folder / name
 
-    def arguments(self, mode: str) -> list[str | Path]:
+    def arguments(self, mode: str) -> list[object]:
         """What a verifier gives beside the bundle: committed weights are not there at all."""
         policy = ["--policy", self.path(f"{mode}.toml")]
         if mode == "held":
@@ -42,7 +42,7 @@ class Work:
         return [*policy, "--model", self.path("specification"), "--keys", self.path("keys")]
 
 
-def done(*arguments: str | Path) -> str:
+def done(*arguments: object) -> str:
     """The standard output of a command that must succeed."""
     result = zkllm(*arguments)
     assert result.code == 0, result.err
@@ -260,7 +260,7 @@ def test_inspect_tells_the_soundness_of_proofs_that_it_does_not_verify(work: Wor
 def test_inspect_of_evidence_that_is_no_proof(work: Work, tmp_path: Path) -> None:
     specification = ExactModel.from_folder(work.path("model")).specification
     honest = load(work, "held")
-    other = honest.with_evidence(honest.evidence | {"head": Evidence("sumcheck", b"1")})
+    other = honest.with_evidence({**honest.evidence, "head": Evidence("sumcheck", b"1")})
     container.save(other, specification, tmp_path / "other")
     found = done("inspect", tmp_path / "other", "--model", work.path("model"), "--json")
     assert json.loads(found)["evidence"]["head"].endswith("not as long as a proof of this unit is")
@@ -405,7 +405,7 @@ def load(work: Work, name: str) -> container.Bundle:
     return container.load(work.path(name), specification)
 
 
-def proving(work: Work, bundle: container.Bundle, folder: Path, *arguments: str | Path) -> Any:
+def proving(work: Work, bundle: container.Bundle, folder: Path, *arguments: object) -> Any:
     model = ExactModel.from_folder(work.path("model"))
     container.save(seal(model, bundle), model.specification, folder / "trace")
     result = zkllm(

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 from zkllm.exact.specification import Attention, Embed, Head, Linear, Mlp, Norm, Specification
 
 Row = list[int]
 Rows = list[Row]
-Tensors = Callable[[str], list[int] | Rows]
+Tensors = Callable[[str], Any]
 """The integers of a tensor by its name."""
 
 
@@ -64,7 +65,7 @@ def gelu(n: int, table: Row) -> int:
     return max(n, 0) - table[min(abs(n), len(table) - 1)]
 
 
-def run_unit(specification: Specification, tensors: Tensors, name: str, x: Rows | Row) -> Rows:
+def run_unit(specification: Specification, tensors: Tensors, name: str, x: Any) -> Rows:
     """What unit `name` gives: rows; of the head the logits."""
     unit = specification.units()[name]
     if isinstance(unit, Embed):
@@ -91,10 +92,9 @@ def run_unit(specification: Specification, tensors: Tensors, name: str, x: Rows 
     q, k, v = (linear(layer, hidden) for layer in (unit.query, unit.key, unit.value))
     mixed: Rows = [[] for _ in x]
     for start in range(0, heads * size, size):
-        parts = ([row[start : start + size] for row in rows] for rows in (q, k, v))
-        for row, o in zip(
-            mixed, attention(*parts, unit.score_shift, tensors(unit.exp)), strict=True
-        ):
+        parts = [[row[start : start + size] for row in rows] for rows in (q, k, v)]
+        out = attention(parts[0], parts[1], parts[2], unit.score_shift, tensors(unit.exp))
+        for row, o in zip(mixed, out, strict=True):
             row += o
     return [plus(*pair) for pair in zip(x, linear(unit.out, mixed), strict=True)]
 

@@ -7,6 +7,7 @@ and the prover agree, on rows at the bounds, and the verifier believes the proof
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -100,7 +101,8 @@ def test_a_constant_is_refused_or_everybody_agrees(unit: str, path: str) -> None
     for value in CONSTANTS[unit, path]:
         changed = moved(base.specification.units()[unit], path.split("."), value)
         specification = with_unit(base.specification, unit, changed)
-        outcomes[value] = tried(lambda s=specification: fitted(s, tensors_of(base)), unit)
+        made = functools.partial(fitted, specification, tensors_of(base))
+        outcomes[value] = tried(made, unit)
     assert set(outcomes.values()) == {"true", "refused"}, outcomes
 
 

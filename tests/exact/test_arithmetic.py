@@ -35,7 +35,7 @@ def rows(data: st.DataObject, count: int, width: int, limit: int) -> Rows:
 @example(-3, 2)
 @example(-5, 3)
 @example(-1, 1)
-def test_round_div(n: int, d: int):
+def test_round_div(n: int, d: int) -> None:
     expected = oracle.rounded(n, d)
     assert int(arithmetic.round_div(array([n]), d)[0]) == expected
     assert int(arithmetic.round_div(array([n]), array([d]))[0]) == expected
@@ -45,11 +45,11 @@ def test_round_div(n: int, d: int):
 @given(st.integers(-(2**60), 2**60), st.integers(0, 58))
 @example(-1, 1)
 @example(-(2**60), 58)
-def test_round_shift(n: int, s: int):
+def test_round_shift(n: int, s: int) -> None:
     assert int(arithmetic.round_shift(array([n]), s)[0]) == oracle.rounded(n, 2**s)
 
 
-def test_a_half_goes_up():
+def test_a_half_goes_up() -> None:
     assert arithmetic.round_shift(array([-3, -1, 1, 3]), 1).tolist() == [-1, 0, 1, 2]
 
 
@@ -59,20 +59,20 @@ def test_a_half_goes_up():
 @given(st.integers(0, 2**61 - 1))
 @example(0)
 @example(2**61 - 1)
-def test_isqrt(n: int):
+def test_isqrt(n: int) -> None:
     assert int(arithmetic.isqrt(array([n]))[0]) == math.isqrt(n) == arithmetic.isqrt_exact(n)
 
 
 @given(st.integers(1, math.isqrt(2**61) - 1))
 @example(math.isqrt(2**61) - 1)
 @example(94906267)  # its square is the first beyond 2^53
-def test_isqrt_around_squares(root: int):
+def test_isqrt_around_squares(root: int) -> None:
     """One below a square is where a float64 guess is wrong."""
     values = [root * root - 1, root * root, root * root + 1]
     assert arithmetic.isqrt(array(values)).tolist() == [root - 1, root, root]
 
 
-def test_isqrt_corrects_its_guess():
+def test_isqrt_corrects_its_guess() -> None:
     """Near 2^61 the float64 root of r² - 1 is r: the correction must run. That of r² is r too."""
     start = math.isqrt(2**61 - 1)
     roots = array(range(start - 5000, start + 1))
@@ -88,20 +88,20 @@ def test_isqrt_corrects_its_guess():
 
 @pytest.mark.parametrize("limit", [3, 2**12, 2**25, 2**29])
 @given(data=st.data())
-def test_matmul(limit: int, data: st.DataObject):
+def test_matmul(limit: int, data: st.DataObject) -> None:
     t, n, m = (data.draw(st.integers(1, 4)) for _ in range(3))
     a, b = rows(data, t, n, limit), rows(data, n, m, limit)
     expected = [[sum(a[i][j] * b[j][k] for j in range(n)) for k in range(m)] for i in range(t)]
     assert arithmetic.matmul(array(a), array(b)).tolist() == expected
 
 
-def test_a_product_beyond_float64_keeps_its_last_bit():
+def test_a_product_beyond_float64_keeps_its_last_bit() -> None:
     a, b = array([[2**30, 1]]), array([[2**30], [1]])
     assert arithmetic.matmul(a, b).tolist() == [[2**60 + 1]]
     assert arithmetic.matmul(array([[2**26, 1]]), array([[2**27], [1]])).tolist() == [[2**53 + 1]]
 
 
-def test_large_factors_that_do_not_meet_are_multiplied():
+def test_large_factors_that_do_not_meet_are_multiplied() -> None:
     """Bounds are of sums; the largest of each side together may be far beyond them."""
     a, b = array([[2**40, 0], [0, 3]]), array([[0, 7], [2**51, 1]])
     assert arithmetic.matmul(a, b).tolist() == [[0, 7 * 2**40], [3 * 2**51, 3]]
@@ -118,13 +118,13 @@ def test_large_factors_that_do_not_meet_are_multiplied():
         ([[2**60, 2**60]], [[2], [-2]]),
     ],
 )
-def test_a_product_beyond_int64_is_refused(a: Rows, b: Rows):
+def test_a_product_beyond_int64_is_refused(a: Rows, b: Rows) -> None:
     with pytest.raises(UnsupportedModel, match=r"could reach 2\^6\d, which int64 does not hold"):
         arithmetic.matmul(array(a), array(b))
 
 
 @given(data=st.data(), shift=st.integers(0, 12))
-def test_linear(data: st.DataObject, shift: int):
+def test_linear(data: st.DataObject, shift: int) -> None:
     x, w = rows(data, 3, 4, 2**15), rows(data, 4, 2, 2**11)
     b = rows(data, 1, 2, 2**20)[0]
     expected = [
@@ -148,7 +148,7 @@ def test_linear(data: st.DataObject, shift: int):
     shift=st.integers(0, 5),
     epsilon=st.integers(1, 10**6),
 )
-def test_layer_norm(data: st.DataObject, width: int, limit: int, shift: int, epsilon: int):
+def test_layer_norm(data: st.DataObject, width: int, limit: int, shift: int, epsilon: int) -> None:
     x = rows(data, 3, width, limit >> 4 if width > 4 and limit > 2**28 else limit)
     gain = round(math.sqrt(width) * 1024)
     got = arithmetic.layer_norm(array(x), shift=shift, epsilon=epsilon, gain=gain)
@@ -162,7 +162,7 @@ def test_layer_norm(data: st.DataObject, width: int, limit: int, shift: int, eps
         assert math.isqrt(4 * squares) <= 2 * gain + math.isqrt(width) + 1
 
 
-def test_a_constant_row_is_normalised_to_zero():
+def test_a_constant_row_is_normalised_to_zero() -> None:
     got = arithmetic.layer_norm(array([[7, 7, 7]]), shift=0, epsilon=1, gain=1000)
     assert got.output.tolist() == [[0, 0, 0]]
     assert int(got.sigma[0]) == 2
@@ -180,7 +180,7 @@ TABLE = [1000, 500, 200, 50, 3]
     limit=st.sampled_from([2, 9, 3000]),
     shift=st.integers(0, 6),
 )
-def test_attention(data: st.DataObject, heads: int, tokens: int, limit: int, shift: int):
+def test_attention(data: st.DataObject, heads: int, tokens: int, limit: int, shift: int) -> None:
     q, k, v = ([rows(data, tokens, 3, limit) for _ in range(heads)] for _ in range(3))
     got = arithmetic.attention(array(q), array(k), array(v), shift=shift, table=array(TABLE))
     assert got.output.tolist() == [
@@ -189,7 +189,7 @@ def test_attention(data: st.DataObject, heads: int, tokens: int, limit: int, shi
 
 
 @given(data=st.data())
-def test_the_inner_values_of_attention_are_those_of_its_output(data: st.DataObject):
+def test_the_inner_values_of_attention_are_those_of_its_output(data: st.DataObject) -> None:
     q, k, v = (array([rows(data, 5, 3, 9)]) for _ in range(3))
     got = arithmetic.attention(q, k, v, shift=1, table=array(TABLE))
     for i in range(5):
@@ -198,7 +198,7 @@ def test_the_inner_values_of_attention_are_those_of_its_output(data: st.DataObje
         assert int(got.total[0, i]) == got.exponential[0, i].sum() >= TABLE[0]
 
 
-def test_the_place_of_a_maximum_counts_only_if_it_is_visible():
+def test_the_place_of_a_maximum_counts_only_if_it_is_visible() -> None:
     """A later key with a huge score must not lower the weights of earlier rows."""
     q = array([[[1], [1]]])
     k = array([[[0], [1_000_000]]])
@@ -209,7 +209,7 @@ def test_the_place_of_a_maximum_counts_only_if_it_is_visible():
     assert got.output[0].tolist() == [[5], [9]]
 
 
-def test_heads_are_split_and_joined():
+def test_heads_are_split_and_joined() -> None:
     x = array(np.arange(24).reshape(3, 8))
     split = arithmetic.split_heads(x, 2)
     assert split.shape == (2, 3, 4)
@@ -222,7 +222,7 @@ def test_heads_are_split_and_joined():
 
 @given(st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=8))
 @example([-4, -3, 0, 3, 4, 5])
-def test_gelu(values: list[int]):
+def test_gelu(values: list[int]) -> None:
     table = [0, 1, 1, 1, 0]
     expected = [(n if n > 0 else 0) - (table[abs(n)] if abs(n) < 5 else 0) for n in values]
     assert arithmetic.gelu(array(values), array(table)).tolist() == expected
@@ -230,5 +230,5 @@ def test_gelu(values: list[int]):
 
 
 @given(st.lists(st.lists(st.integers(-3, 3), min_size=5, max_size=5), min_size=1, max_size=4))
-def test_ties_go_to_the_lowest_index(logits: Rows):
+def test_ties_go_to_the_lowest_index(logits: Rows) -> None:
     assert arithmetic.arg_max(array(logits)).tolist() == [row.index(max(row)) for row in logits]

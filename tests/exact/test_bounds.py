@@ -180,7 +180,7 @@ def worst(runs: Iterator[list[Value]]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_no_input_breaks_the_bounds_of_attention(model: ExactModel, index: int):
+def test_no_input_breaks_the_bounds_of_attention(model: ExactModel, index: int) -> None:
     specification = model.specification
     unit = specification.attention[index]
     bound = specification.boundary_bounds()[2 * index]
@@ -195,7 +195,7 @@ def test_no_input_breaks_the_bounds_of_attention(model: ExactModel, index: int):
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_no_input_breaks_the_bounds_of_mlp(model: ExactModel, index: int):
+def test_no_input_breaks_the_bounds_of_mlp(model: ExactModel, index: int) -> None:
     specification = model.specification
     unit = specification.mlp[index]
     rows = mlp_rows(model, unit, specification.boundary_bounds()[2 * index + 1])
@@ -204,7 +204,7 @@ def test_no_input_breaks_the_bounds_of_mlp(model: ExactModel, index: int):
     assert fractions["project.output"] > 0.04
 
 
-def test_no_input_breaks_the_bounds_of_embedding_and_head(model: ExactModel):
+def test_no_input_breaks_the_bounds_of_embedding_and_head(model: ExactModel) -> None:
     specification = model.specification
     assert specification.embed is not None
     assert specification.head is not None
@@ -224,7 +224,7 @@ def test_no_input_breaks_the_bounds_of_embedding_and_head(model: ExactModel):
     assert fractions["logit"] > 0.9
 
 
-def test_prompts_stay_inside_the_bounds(model: ExactModel, demo_model: ExactModel):
+def test_prompts_stay_inside_the_bounds(model: ExactModel, demo_model: ExactModel) -> None:
     random = np.random.default_rng(1)
     for some in (model, demo_model):
         specification = some.specification
@@ -240,7 +240,7 @@ def test_prompts_stay_inside_the_bounds(model: ExactModel, demo_model: ExactMode
             worst(mlp_values(some, unit, x) for x, unit in units_after)
 
 
-def test_heads_may_attend_to_different_rows():
+def test_heads_may_attend_to_different_rows() -> None:
     """‖o‖₂ is not bounded by any one row of values, only by their columns: see `quantise`."""
     large, peak = 1000, 1 << 20
     v = np.array([[[large], [0]], [[0], [large]]])  # head 0 is large in row 0, head 1 in row 1
@@ -263,7 +263,7 @@ NORMS = st.tuples(
 
 @given(NORMS, st.data())
 @example((4, 1 << 40, 10, Fraction(1, 10**5)), None)
-def test_norm(case: tuple[int, int, int, Fraction], data: Any):
+def test_norm(case: tuple[int, int, int, Fraction], data: Any) -> None:
     d, bound, fraction, epsilon = case
     n = bounds.norm(
         "unit", bound, d=d, fraction=fraction, epsilon=(epsilon.numerator, epsilon.denominator)
@@ -286,7 +286,7 @@ def test_norm(case: tuple[int, int, int, Fraction], data: Any):
         assert met <= limit, name
 
 
-def test_the_variance_bound_is_nearly_reached():
+def test_the_variance_bound_is_nearly_reached() -> None:
     n = bounds.norm("unit", 1 << 20, d=4, fraction=10, epsilon=(1, 10**5))
     x = np.array([[1, 1, -1, -1]]) << 20
     assert n.shift == 0
@@ -300,7 +300,7 @@ def test_the_variance_bound_is_nearly_reached():
         (1 << 46, 24, r"^mlp\[3\]: the proven bound of c·K is \d+ \(2\^\d+\), the limit is 2\^52"),
     ],
 )
-def test_a_norm_beyond_the_exact_range_is_refused(bound: int, fraction: int, message: str):
+def test_a_norm_beyond_the_exact_range_is_refused(bound: int, fraction: int, message: str) -> None:
     with pytest.raises(UnsupportedModel, match=message) as caught:
         bounds.norm("mlp[3]", bound, d=4, fraction=fraction, epsilon=(1, 10**5))
     assert "fraction bits" in caught.value.hint
@@ -318,7 +318,7 @@ def test_a_norm_beyond_the_exact_range_is_refused(bound: int, fraction: int, mes
 )
 def test_linear_bounds_every_row_there_is(
     weight: list[list[int]], bias: list[int], shift: int, entries: list[int], norm: int
-):
+) -> None:
     w, b = np.array(weight), np.array(bias)
     layer, output = bounds.linear(
         "unit", "layer", bounds.Vector(entries, norm), w, b, shift, ("w", "b")
@@ -336,7 +336,7 @@ def test_linear_bounds_every_row_there_is(
     assert (layer.weight, layer.bias, layer.shift) == ("w", "b", shift)
 
 
-def test_linear_bounds_are_not_loose():
+def test_linear_bounds_are_not_loose() -> None:
     """Cauchy-Schwarz where the norm is short, absolute values where the entries are."""
     w, b = np.array([[3], [4]]), np.array([7])
     short, _ = bounds.linear("u", "l", bounds.Vector([100, 100], 10), w, b, 0, ("w", "b"))
@@ -346,7 +346,7 @@ def test_linear_bounds_are_not_loose():
     assert (rounded.accumulator, rounded.output) == (50 + 7 + 4, 61 // 8 + 1)
 
 
-def test_rounding_counts_in_the_length_of_a_row():
+def test_rounding_counts_in_the_length_of_a_row() -> None:
     """Sixty-four halves are rounded up to a row of length 8, twice as long as before."""
     w, b = np.ones((1, 64), dtype=np.int64), np.zeros(64, dtype=np.int64)
     _, output = bounds.linear("u", "l", bounds.Vector([1], 1), w, b, 1, ("w", "b"))
@@ -355,7 +355,7 @@ def test_rounding_counts_in_the_length_of_a_row():
     assert output.norm == 8
 
 
-def test_sums_beyond_int64_are_exact():
+def test_sums_beyond_int64_are_exact() -> None:
     weight = np.array([[2**40, 1], [2**40, 1]])
     assert bounds.square_sums(weight) == [2**81, 2]
     assert bounds.square_sums(weight >> 8) == [2**65, 0]  # int64 would wrap around to zero
@@ -369,12 +369,12 @@ def test_sums_beyond_int64_are_exact():
 @example(0)
 @example(2**104)
 @example(2**104 + 1)
-def test_ceil_sqrt(n: int):
+def test_ceil_sqrt(n: int) -> None:
     root = bounds.ceil_sqrt(n)
     assert (root - 1) ** 2 < n <= root * root or n == root == 0
 
 
-def test_an_accumulator_beyond_float64_is_refused():
+def test_an_accumulator_beyond_float64_is_refused() -> None:
     x = bounds.Vector([1 << 30], 1 << 30)
     weight = np.array([[1 << 22]])
     with pytest.raises(
@@ -387,20 +387,20 @@ def test_an_accumulator_beyond_float64_is_refused():
     assert below[0].accumulator < FLOAT64_LIMIT
 
 
-def test_a_negative_shift_is_refused():
+def test_a_negative_shift_is_refused() -> None:
     with pytest.raises(UnsupportedModel, match=r"^head: the weights of logits .* for 2 more"):
         bounds.linear(
             "head",
             "logits",
             bounds.Vector([1], 1),
             np.eye(1, dtype=np.int64),
-            np.zeros(1),
+            np.zeros(1, dtype=np.int64),
             -2,
             ("w", "b"),
         )
 
 
-def test_require_names_all_it_knows():
+def test_require_names_all_it_knows() -> None:
     assert bounds.require(15, 16, "head", "x") == 15
     message = r"^head: the proven bound of x is 17 \(2\^4\), the limit is 2\^4$"
     with pytest.raises(UnsupportedModel, match=message):

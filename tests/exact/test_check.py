@@ -140,7 +140,7 @@ def with_shift(
     model: ExactModel, name: str, shift: int, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Specification, dict[str, IntArray]]:
     """A model in which the LayerNorm of one unit shifts by `shift`; all else is fitted to it."""
-    unit = model.specification.units()[name]
+    unit: Any = model.specification.units()[name]
     changed = with_unit(
         model.specification, name, replace(unit, norm=replace(unit.norm, shift=shift))
     )

@@ -52,7 +52,7 @@ def header_of(path: Path) -> tuple[dict[str, Any], bytes]:
 # What comes back
 
 
-def test_a_model_comes_back(tiny_model: ExactModel, tiny_checkpoint: Checkpoint):
+def test_a_model_comes_back(tiny_model: ExactModel, tiny_checkpoint: Checkpoint) -> None:
     specification, tensors = build(tiny_checkpoint, PRECISIONS["wide"])
     assert tiny_model.specification == specification
     assert tiny_model.digest == specification.digest
@@ -64,7 +64,9 @@ def test_a_model_comes_back(tiny_model: ExactModel, tiny_checkpoint: Checkpoint)
     tiny_model.check_all()
 
 
-def test_weights_are_a_safetensors_file_that_others_read(tiny_model: ExactModel, folder: Path):
+def test_weights_are_a_safetensors_file_that_others_read(
+    tiny_model: ExactModel, folder: Path
+) -> None:
     stored = safetensors.numpy.load_file(folder / "weights.safetensors")
     assert set(stored) == set(tiny_model.specification.tensors)
     for name, values in stored.items():
@@ -72,7 +74,7 @@ def test_weights_are_a_safetensors_file_that_others_read(tiny_model: ExactModel,
         assert (values == tiny_model.tensor(name)).all()
 
 
-def test_offsets_point_at_the_integers(tiny_model: ExactModel, folder: Path):
+def test_offsets_point_at_the_integers(tiny_model: ExactModel, folder: Path) -> None:
     """ONNX files name the same ranges, and read them aligned to their type."""
     stored = tiny_model.specification.tensors
     spans = tensor_offsets({name: t.type for name, t in stored.items()})
@@ -83,7 +85,7 @@ def test_offsets_point_at_the_integers(tiny_model: ExactModel, folder: Path):
         assert start % np.dtype(stored[name].dtype).itemsize == 0
 
 
-def test_wide_types_come_first_so_that_all_are_aligned():
+def test_wide_types_come_first_so_that_all_are_aligned() -> None:
     types = {"a": TensorType("int8", (3,)), "b": TensorType("int64", (1,))}
     types |= {"c": TensorType("int32", (2, 2)), "d": TensorType("int8", (1,))}
     spans = tensor_offsets(types)
@@ -97,7 +99,7 @@ def test_wide_types_come_first_so_that_all_are_aligned():
     }
 
 
-def test_a_fragment_has_no_tokenizer(tiny_checkpoint: Checkpoint, tmp_path: Path):
+def test_a_fragment_has_no_tokenizer(tiny_checkpoint: Checkpoint, tmp_path: Path) -> None:
     specification, tensors = build(tiny_checkpoint, PRECISIONS["wide"], (1, 2))
     model = save(specification, tensors, None, tmp_path / "fragment")
     assert model.tokenizer_bytes() is None
@@ -105,19 +107,19 @@ def test_a_fragment_has_no_tokenizer(tiny_checkpoint: Checkpoint, tmp_path: Path
     model.check_all()
 
 
-def test_the_digest_needs_no_weights(tiny_model: ExactModel, folder: Path):
+def test_the_digest_needs_no_weights(tiny_model: ExactModel, folder: Path) -> None:
     (folder / "weights.safetensors").unlink()
     assert digest_on_disk(folder) == tiny_model.digest == ExactModel.from_folder(folder).digest
 
 
-def test_the_size_counts_every_file(folder: Path):
+def test_the_size_counts_every_file(folder: Path) -> None:
     (folder / "onnx").mkdir()
     (folder / "onnx" / "head.onnx").write_bytes(bytes(1000))
     names = ("spec.json", "weights.safetensors", "tokenizer.json")
     assert size_on_disk(folder) == 1000 + sum((folder / name).stat().st_size for name in names)
 
 
-def test_tensors_are_kept_until_they_are_forgotten(folder: Path):
+def test_tensors_are_kept_until_they_are_forgotten(folder: Path) -> None:
     model = ExactModel.from_folder(folder)
     name = "mlp[0].expand.weight"
     first = model.tensor(name)
@@ -127,7 +129,7 @@ def test_tensors_are_kept_until_they_are_forgotten(folder: Path):
     assert (model.tensor(name) == first).all()
 
 
-def test_a_model_in_memory_has_nothing_to_forget(tiny_checkpoint: Checkpoint):
+def test_a_model_in_memory_has_nothing_to_forget(tiny_checkpoint: Checkpoint) -> None:
     specification, tensors = build(tiny_checkpoint, PRECISIONS["wide"])
     model = ExactModel.in_memory(specification, tensors)
     model.forget()
@@ -138,7 +140,7 @@ def test_a_model_in_memory_has_nothing_to_forget(tiny_checkpoint: Checkpoint):
         ExactModel.in_memory(specification, {}).tensor("head.logits.bias")
 
 
-def test_the_specification_is_written_last(tiny_checkpoint: Checkpoint, tmp_path: Path):
+def test_the_specification_is_written_last(tiny_checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A folder without spec.json is no model, so a failure half-way leaves none."""
     specification, tensors = build(tiny_checkpoint, PRECISIONS["wide"])
     broken = tensors | {"head.logits.bias": np.array([1 << 62])}
@@ -150,7 +152,7 @@ def test_the_specification_is_written_last(tiny_checkpoint: Checkpoint, tmp_path
 # Other files
 
 
-def test_a_flipped_bit_is_found_in_every_tensor(tiny_model: ExactModel, folder: Path):
+def test_a_flipped_bit_is_found_in_every_tensor(tiny_model: ExactModel, folder: Path) -> None:
     stored = tiny_model.specification.tensors
     path = folder / "weights.safetensors"
     original = path.read_bytes()
@@ -169,7 +171,7 @@ def test_a_flipped_bit_is_found_in_every_tensor(tiny_model: ExactModel, folder: 
         ExactModel.from_folder(folder).check_all()
 
 
-def test_a_tensor_is_hashed_again_after_it_was_forgotten(folder: Path):
+def test_a_tensor_is_hashed_again_after_it_was_forgotten(folder: Path) -> None:
     model = ExactModel.from_folder(folder)
     model.check_all()
     flip(folder / "weights.safetensors", -1)
@@ -177,7 +179,7 @@ def test_a_tensor_is_hashed_again_after_it_was_forgotten(folder: Path):
         model.check_all()
 
 
-def test_another_tokenizer_is_refused(folder: Path):
+def test_another_tokenizer_is_refused(folder: Path) -> None:
     path = folder / "tokenizer.json"
     expected = sha256(path.read_bytes())
     path.write_bytes(path.read_bytes() + b"\n")
@@ -188,7 +190,7 @@ def test_another_tokenizer_is_refused(folder: Path):
             check()
 
 
-def test_another_specification_is_another_model(tiny_model: ExactModel, folder: Path):
+def test_another_specification_is_another_model(tiny_model: ExactModel, folder: Path) -> None:
     path = folder / "spec.json"
     path.write_bytes(path.read_bytes().replace(b'"pad_id":28', b'"pad_id":27'))
     assert ExactModel.from_folder(folder).digest != tiny_model.digest
@@ -202,13 +204,13 @@ def test_another_specification_is_another_model(tiny_model: ExactModel, folder: 
         ("tokenizer.json", "expected tokenizer.json, found none"),
     ],
 )
-def test_a_missing_file_is_named(folder: Path, name: str, message: str):
+def test_a_missing_file_is_named(folder: Path, name: str, message: str) -> None:
     (folder / name).unlink()
     with pytest.raises(InputError, match=message):
         ExactModel.from_folder(folder).check_all()
 
 
-def test_a_huge_specification_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_huge_specification_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (folder / "spec.json").open("ab") as file:
         file.truncate(specification_module.MAX_BYTES + 1)
     with pytest.raises(LimitExceeded, match="at most 4194304 bytes"):
@@ -235,7 +237,7 @@ def first_name(header: Header) -> str:
         lambda h: [],
     ],
 )
-def test_another_header_is_refused(folder: Path, change: Callable[[Header], Any]):
+def test_another_header_is_refused(folder: Path, change: Callable[[Header], Any]) -> None:
     path = folder / "weights.safetensors"
     header, data = header_of(path)
     head = json.dumps(change(header)).encode()
@@ -255,7 +257,7 @@ def test_another_header_is_refused(folder: Path, change: Callable[[Header], Any]
         struct.pack("<Q", 100_000) + b"[" * 100_000,
     ],
 )
-def test_a_broken_header_is_refused(folder: Path, data: bytes):
+def test_a_broken_header_is_refused(folder: Path, data: bytes) -> None:
     (folder / "weights.safetensors").write_bytes(data)
     with pytest.raises(InvalidBundle, match=r"^weights\.safetensors: expected the header"):
         ExactModel.from_folder(folder).check_all()
@@ -271,7 +273,7 @@ def test_a_broken_header_is_refused(folder: Path, data: bytes):
     ],
     ids=["padded", "moved", "spaced", "twice"],
 )
-def test_a_header_has_one_spelling(folder: Path, spell: Callable[[bytes], bytes]):
+def test_a_header_has_one_spelling(folder: Path, spell: Callable[[bytes], bytes]) -> None:
     """The same tensors at other places: compiled graphs, which others execute, would read past."""
     path = folder / "weights.safetensors"
     data = path.read_bytes()
@@ -283,7 +285,9 @@ def test_a_header_has_one_spelling(folder: Path, spell: Callable[[bytes], bytes]
 
 
 @pytest.mark.parametrize("change", [lambda d: d[:-1], lambda d: d + b"\0"])
-def test_missing_and_surplus_bytes_are_refused(folder: Path, change: Callable[[bytes], bytes]):
+def test_missing_and_surplus_bytes_are_refused(
+    folder: Path, change: Callable[[bytes], bytes]
+) -> None:
     path = folder / "weights.safetensors"
     data = path.read_bytes()
     path.write_bytes(change(data))

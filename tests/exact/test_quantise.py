@@ -40,21 +40,21 @@ WEIGHTS = st.floats(-1e6, 1e6, allow_subnormal=True)
 
 @given(st.lists(WEIGHTS, min_size=1, max_size=6), st.integers(-12, 24))
 @example([0.49999999999999994, -0.5, 0.5, -1e-300], 0)
-def test_quantise_is_exact(values: list[float], fraction: int):
+def test_quantise_is_exact(values: list[float], fraction: int) -> None:
     scale = Fraction(2) ** fraction
     expected = [math.floor(Fraction(x) * scale + Fraction(1, 2)) for x in values]
     assert quantise(np.array(values), fraction).tolist() == expected
 
 
 @pytest.mark.parametrize("value", [2.0**44, -(2.0**44), 1e300, math.inf, math.nan])
-def test_what_no_integer_holds_is_refused(value: float):
+def test_what_no_integer_holds_is_refused(value: float) -> None:
     assert quantise(np.array([2.0**43]), 8).tolist() == [2**51]
     with pytest.raises(UnsupportedModel, match=r"^embed: x must stay below 2\^52 with 8 fraction"):
         quantise(np.array([0.0, value]), 8, "embed: x")
 
 
 @given(st.lists(WEIGHTS, min_size=1, max_size=6), st.sampled_from([8, 10, 12]))
-def test_the_weight_fraction_is_the_finest_that_fits(values: list[float], bits: int):
+def test_the_weight_fraction_is_the_finest_that_fits(values: list[float], bits: int) -> None:
     array, limit = np.array(values), 2 ** (bits - 1) - 1
     fraction = weight_fraction(array, bits)
     assert np.abs(quantise(array, fraction)).max() <= limit
@@ -62,12 +62,14 @@ def test_the_weight_fraction_is_the_finest_that_fits(values: list[float], bits: 
         assert max(Fraction(abs(x)) * Fraction(2) ** (fraction + 1) for x in values) > limit
 
 
-def test_no_weights_at_all_have_the_finest_fraction():
+def test_no_weights_at_all_have_the_finest_fraction() -> None:
     assert weight_fraction(np.zeros((2, 2)), 10) == 24
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**9), st.integers(-4, 16))
-def test_epsilon_is_scaled_without_rounding(numerator: int, denominator: int, fraction: int):
+def test_epsilon_is_scaled_without_rounding(
+    numerator: int, denominator: int, fraction: int
+) -> None:
     epsilon = Fraction(numerator, denominator)
     assert Fraction(*epsilon_at(epsilon, fraction)) == epsilon * Fraction(2) ** (2 * fraction)
 
@@ -75,7 +77,7 @@ def test_epsilon_is_scaled_without_rounding(numerator: int, denominator: int, fr
 # Folding
 
 
-def test_folding_moves_the_affine_part():
+def test_folding_moves_the_affine_part() -> None:
     random = np.random.default_rng(0)
     weight, bias = random.normal(size=(5, 3)), random.normal(size=3)
     gamma, beta, x = random.normal(size=(3, 5))
@@ -83,7 +85,7 @@ def test_folding_moves_the_affine_part():
     np.testing.assert_allclose(x @ folded + moved, (gamma * x + beta) @ weight + bias, rtol=1e-12)
 
 
-def test_folding_rounds_a_sum_once():
+def test_folding_rounds_a_sum_once() -> None:
     """A BLAS that adds in its own order would lose the small terms between the large ones."""
     weight = np.array([[1e16], [1.0], [-1e16], [1.0]])
     _, moved = fold_norm(weight, np.array([0.5]), np.ones(4), np.ones(4))
@@ -106,7 +108,7 @@ for folder in sys.argv[1:]:
 
 def test_the_digest_does_not_depend_on_threads_or_on_the_process(
     tiny_folder: Path, demo_folder: Path
-):
+) -> None:
     expected = [
         build(Checkpoint.from_folder(folder), precision)[0].digest
         for folder in (tiny_folder, demo_folder)
@@ -131,7 +133,7 @@ def test_the_digest_does_not_depend_on_threads_or_on_the_process(
         assert result.stdout.split() == expected
 
 
-def test_the_memory_order_of_weights_does_not_matter(tiny_checkpoint: Checkpoint):
+def test_the_memory_order_of_weights_does_not_matter(tiny_checkpoint: Checkpoint) -> None:
     fortran = {name: np.asfortranarray(x) for name, x in tiny_checkpoint.tensors.items()}
     other = dataclasses.replace(tiny_checkpoint, tensors=fortran)
     precision = PRECISIONS["wide"]
@@ -139,7 +141,7 @@ def test_the_memory_order_of_weights_does_not_matter(tiny_checkpoint: Checkpoint
 
 
 @pytest.mark.parametrize("name", ["wte.weight", "h.1.mlp.c_proj.bias", "ln_f.bias"])
-def test_every_weight_reaches_the_digest(tiny_checkpoint: Checkpoint, name: str):
+def test_every_weight_reaches_the_digest(tiny_checkpoint: Checkpoint, name: str) -> None:
     """The source digest is the same here: only the integers can tell the two apart."""
     changed = dict(tiny_checkpoint.tensors)
     changed[name] = changed[name] + 0.01
@@ -152,7 +154,7 @@ def test_every_weight_reaches_the_digest(tiny_checkpoint: Checkpoint, name: str)
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
-def test_weights_keep_to_their_bits(tiny_checkpoint: Checkpoint, name: str):
+def test_weights_keep_to_their_bits(tiny_checkpoint: Checkpoint, name: str) -> None:
     precision = PRECISIONS[name]
     specification, tensors = build(tiny_checkpoint, precision)
     limit = 2 ** (precision.weight_bits - 1) - 1
@@ -170,7 +172,7 @@ def test_weights_keep_to_their_bits(tiny_checkpoint: Checkpoint, name: str):
         assert stored.shape == tensors[tensor].shape
 
 
-def test_scores_are_divided_in_the_query_weights(make_checkpoint: Callable[..., Path]):
+def test_scores_are_divided_in_the_query_weights(make_checkpoint: Callable[..., Path]) -> None:
     def query(**changes: Any) -> np.ndarray[Any, Any]:
         checkpoint = Checkpoint.from_folder(make_checkpoint(**changes))
         specification, tensors = build(checkpoint, PRECISIONS["ezkl"])
@@ -185,7 +187,9 @@ def test_scores_are_divided_in_the_query_weights(make_checkpoint: Callable[..., 
 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu", "relu"])
-def test_every_activation_has_its_table(make_checkpoint: Callable[..., Path], activation: str):
+def test_every_activation_has_its_table(
+    make_checkpoint: Callable[..., Path], activation: str
+) -> None:
     folder = make_checkpoint(n_layer=1, activation_function=activation)
     specification, tensors = build(Checkpoint.from_folder(folder), PRECISIONS["ezkl"])
     assert specification.architecture.activation == activation
@@ -195,7 +199,7 @@ def test_every_activation_has_its_table(make_checkpoint: Callable[..., Path], ac
 # Fragments
 
 
-def test_a_fragment_is_a_piece_of_the_whole(tiny_checkpoint: Checkpoint):
+def test_a_fragment_is_a_piece_of_the_whole(tiny_checkpoint: Checkpoint) -> None:
     precision = PRECISIONS["wide"]
     whole, tensors = build(tiny_checkpoint, precision)
     fragment, piece = build(tiny_checkpoint, precision, (1, 2))
@@ -209,7 +213,7 @@ def test_a_fragment_is_a_piece_of_the_whole(tiny_checkpoint: Checkpoint):
     assert set(piece) == {n for n in tensors if "[1]" in n or n.startswith("table.")}
 
 
-def test_the_first_fragment_demands_what_the_embedding_proves(tiny_checkpoint: Checkpoint):
+def test_the_first_fragment_demands_what_the_embedding_proves(tiny_checkpoint: Checkpoint) -> None:
     precision = PRECISIONS["wide"]
     whole, _ = build(tiny_checkpoint, precision)
     fragment, _ = build(tiny_checkpoint, precision, (0, 2))
@@ -218,19 +222,21 @@ def test_the_first_fragment_demands_what_the_embedding_proves(tiny_checkpoint: C
     assert fragment.boundary_bounds() == whole.boundary_bounds()
 
 
-def test_a_fragment_may_demand_other_rows(tiny_checkpoint: Checkpoint):
+def test_a_fragment_may_demand_other_rows(tiny_checkpoint: Checkpoint) -> None:
     fragment, _ = build(tiny_checkpoint, PRECISIONS["wide"], (1, 2), input_bound=1000)
     assert fragment.input == 1000
     assert fragment.attention[0].norm.centred == 2001
 
 
 @pytest.mark.parametrize("blocks", [(0, 0), (1, 1), (1, 0), (-1, 1), (0, 3), (2, 3)])
-def test_other_ranges_of_blocks_are_refused(tiny_checkpoint: Checkpoint, blocks: tuple[int, int]):
+def test_other_ranges_of_blocks_are_refused(
+    tiny_checkpoint: Checkpoint, blocks: tuple[int, int]
+) -> None:
     with pytest.raises(UnsupportedModel, match="are not a range of the checkpoint's 2 blocks"):
         build(tiny_checkpoint, PRECISIONS["wide"], blocks)
 
 
-def test_only_a_fragment_does_without_a_tokenizer(tiny_checkpoint: Checkpoint):
+def test_only_a_fragment_does_without_a_tokenizer(tiny_checkpoint: Checkpoint) -> None:
     bare = dataclasses.replace(tiny_checkpoint, tokenizer=None)
     assert build(bare, PRECISIONS["wide"], (0, 2))[0].kind == "fragment"
     with pytest.raises(UnsupportedModel, match=r"no tokenizer\.json") as caught:
@@ -260,19 +266,19 @@ def scaled_checkpoint(checkpoint: Checkpoint, name: str, factor: float) -> Check
 )
 def test_refusals_name_the_unit_and_the_tensor(
     tiny_checkpoint: Checkpoint, name: str, factor: float, message: str
-):
+) -> None:
     with pytest.raises(UnsupportedModel, match=message):
         build(scaled_checkpoint(tiny_checkpoint, name, factor), PRECISIONS["wide"])
 
 
-def test_scores_may_not_have_more_bits_than_their_product(tiny_checkpoint: Checkpoint):
+def test_scores_may_not_have_more_bits_than_their_product(tiny_checkpoint: Checkpoint) -> None:
     wide = PRECISIONS["wide"]
     fractions = dataclasses.replace(wide.fractions, query=4, key=4)
     with pytest.raises(UnsupportedModel, match=r"^attention\[0\]: query and key have fewer"):
         build(tiny_checkpoint, Precision("odd", 12, fractions, wide.exp))
 
 
-def test_the_bound_of_a_product_is_that_of_the_widest_head(tiny_checkpoint: Checkpoint):
+def test_the_bound_of_a_product_is_that_of_the_widest_head(tiny_checkpoint: Checkpoint) -> None:
     """The same value for a head alone, from its own columns, and less than for all heads."""
     specification, tensors = build(tiny_checkpoint, PRECISIONS["wide"])
     unit = specification.attention[0]
@@ -297,7 +303,9 @@ def test_the_bound_of_a_product_is_that_of_the_widest_head(tiny_checkpoint: Chec
     assert unit.score == (unit.product >> unit.score_shift) + 1
 
 
-def test_a_model_on_disk_is_what_was_built(tiny_checkpoint: Checkpoint, tiny_model: ExactModel):
+def test_a_model_on_disk_is_what_was_built(
+    tiny_checkpoint: Checkpoint, tiny_model: ExactModel
+) -> None:
     specification, tensors = build(tiny_checkpoint, PRECISIONS["wide"])
     assert specification == tiny_model.specification
     for name, values in tensors.items():

@@ -13,7 +13,7 @@ import torch
 
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import ConstraintViolation, UnsupportedModel
-from zkllm.exact import reference
+from zkllm.exact import arithmetic, reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import PRECISIONS, build, logit_fraction
 from zkllm.tensors import IntArray
@@ -80,7 +80,7 @@ def random_ids(model: ExactModel, seed: int, length: int | None = None) -> IntAr
 @pytest.mark.parametrize(("precision", "limit"), [("wide", 0.006), ("ezkl", 0.03)])
 def test_the_reference_is_close_to_float(
     make_checkpoint: MakeCheckpoint, changes: dict[str, Any], precision: str, limit: float
-):
+) -> None:
     checkpoint = Checkpoint.from_folder(make_checkpoint(seed=1, **changes))
     model = ExactModel.in_memory(*build(checkpoint, PRECISIONS[precision]))
     ids = random_ids(model, 2)
@@ -99,7 +99,7 @@ def test_the_reference_is_close_to_float(
     assert np.linalg.norm(got - logits.numpy()) < limit * np.linalg.norm(logits.numpy())
 
 
-def test_a_head_of_its_own_is_used(tiny_checkpoint: Checkpoint):
+def test_a_head_of_its_own_is_used(tiny_checkpoint: Checkpoint) -> None:
     head = tiny_checkpoint.tensors["wte.weight"][::-1].copy()
     tensors = dict(tiny_checkpoint.tensors) | {"lm_head.weight": head}
     checkpoint = dataclasses.replace(tiny_checkpoint, tensors=tensors)
@@ -113,7 +113,9 @@ def test_a_head_of_its_own_is_used(tiny_checkpoint: Checkpoint):
 # Causal, and the same in pieces
 
 
-def test_later_tokens_do_not_change_earlier_rows(tiny_model: ExactModel, demo_model: ExactModel):
+def test_later_tokens_do_not_change_earlier_rows(
+    tiny_model: ExactModel, demo_model: ExactModel
+) -> None:
     for model in (tiny_model, demo_model):
         ids = random_ids(model, 4)
         whole = reference.forward(model, ids)
@@ -127,7 +129,7 @@ def test_later_tokens_do_not_change_earlier_rows(tiny_model: ExactModel, demo_mo
                     assert (rows[:length] == expected[:length]).all()
 
 
-def test_a_token_changes_its_own_and_later_rows(tiny_model: ExactModel):
+def test_a_token_changes_its_own_and_later_rows(tiny_model: ExactModel) -> None:
     """The other half of causality: attention does look back."""
     ids = random_ids(tiny_model, 5)
     changed = ids.copy()
@@ -136,14 +138,14 @@ def test_a_token_changes_its_own_and_later_rows(tiny_model: ExactModel):
     assert (last != other).any(axis=1).tolist() == [False] * 3 + [True] * 9
 
 
-def test_heads_are_separate(tiny_model: ExactModel):
+def test_heads_are_separate(tiny_model: ExactModel) -> None:
     """Each head attends by its own scores to its own values."""
     unit = tiny_model.specification.attention[0]
     x = reference.forward(tiny_model, random_ids(tiny_model, 6))[0]
     got = reference.attention(tiny_model, unit, x)
     table = tiny_model.tensor(unit.exp)
     for head in range(2):
-        alone = reference.arithmetic.attention(
+        alone = arithmetic.attention(
             got.query[head : head + 1],
             got.key[head : head + 1],
             got.value[head : head + 1],
@@ -155,7 +157,9 @@ def test_heads_are_separate(tiny_model: ExactModel):
 
 
 @pytest.mark.parametrize("precision", ["wide", "ezkl"])
-def test_a_fragment_equals_its_slice_of_the_whole(tiny_checkpoint: Checkpoint, precision: str):
+def test_a_fragment_equals_its_slice_of_the_whole(
+    tiny_checkpoint: Checkpoint, precision: str
+) -> None:
     whole = ExactModel.in_memory(*build(tiny_checkpoint, PRECISIONS[precision]))
     boundaries = reference.forward(whole, random_ids(whole, 7))
     for first, last in ((0, 1), (1, 2), (0, 2)):
@@ -168,7 +172,7 @@ def test_a_fragment_equals_its_slice_of_the_whole(tiny_checkpoint: Checkpoint, p
         assert all((a == b).all() for a, b in zip(part, expected, strict=True))
 
 
-def test_units_one_by_one_equal_the_whole(tiny_model: ExactModel):
+def test_units_one_by_one_equal_the_whole(tiny_model: ExactModel) -> None:
     ids = random_ids(tiny_model, 8)
     boundaries = reference.forward(tiny_model, ids)
     x = ids
@@ -184,7 +188,9 @@ def test_units_one_by_one_equal_the_whole(tiny_model: ExactModel):
 # The head
 
 
-def test_the_head_is_the_same_in_slices(tiny_model: ExactModel, monkeypatch: pytest.MonkeyPatch):
+def test_the_head_is_the_same_in_slices(
+    tiny_model: ExactModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x = np.random.default_rng(9).integers(-5000, 5000, (64, 32))
     expected = reference.run_unit(tiny_model, "head", x)
     assert len(set(expected.tolist())) > 8
@@ -195,7 +201,7 @@ def test_the_head_is_the_same_in_slices(tiny_model: ExactModel, monkeypatch: pyt
 
 def test_ties_go_to_the_lowest_id_across_slices(
     tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     specification, tensors = build(tiny_checkpoint, PRECISIONS["wide"])
     weight, bias = (tensors[f"head.logits.{part}"].copy() for part in ("weight", "bias"))
     weight[:, 14:28], bias[14:28] = weight[:, :14], bias[:14]  # token n + 14 ties with token n
@@ -209,7 +215,7 @@ def test_ties_go_to_the_lowest_id_across_slices(
         assert (written == reference.logits(model, x).argmax(axis=1)).all()
 
 
-def test_a_fragment_has_no_logits(tiny_checkpoint: Checkpoint):
+def test_a_fragment_has_no_logits(tiny_checkpoint: Checkpoint) -> None:
     fragment = ExactModel.in_memory(*build(tiny_checkpoint, PRECISIONS["wide"], (0, 1)))
     with pytest.raises(UnsupportedModel, match="a fragment has no head"):
         reference.logits(fragment, np.zeros((1, 32), dtype=np.int64))
@@ -219,7 +225,7 @@ def test_a_fragment_has_no_logits(tiny_checkpoint: Checkpoint):
 
 
 @pytest.mark.parametrize(("place", "token"), [(0, -1), (5, 29), (11, 1 << 40)])
-def test_an_id_that_is_no_token_is_refused(tiny_model: ExactModel, place: int, token: int):
+def test_an_id_that_is_no_token_is_refused(tiny_model: ExactModel, place: int, token: int) -> None:
     ids = random_ids(tiny_model, 11)
     ids[place] = token
     message = f"^embed: id {place} must lie in 0..28, got {token}$"
@@ -229,7 +235,7 @@ def test_an_id_that_is_no_token_is_refused(tiny_model: ExactModel, place: int, t
 
 def test_more_ids_than_positions_are_refused(
     tiny_model: ExactModel, make_checkpoint: MakeCheckpoint
-):
+) -> None:
     with pytest.raises(ConstraintViolation, match=r"^embed: at most 12 tokens, got 13$"):
         reference.forward(tiny_model, random_ids(tiny_model, 12, 13))
     # One position would be stretched over all tokens.

@@ -39,7 +39,7 @@ def changed(specification: Specification, change: Callable[[Json], Any]) -> byte
     return canonical_json(value)
 
 
-def test_a_specification_comes_back(text: Specification, fragment: Specification):
+def test_a_specification_comes_back(text: Specification, fragment: Specification) -> None:
     for some in (text, fragment):
         again = Specification.from_bytes(some.to_bytes())
         assert again == some
@@ -47,13 +47,13 @@ def test_a_specification_comes_back(text: Specification, fragment: Specification
         assert again.digest == some.digest
 
 
-def test_the_digest_is_that_of_the_bytes(text: Specification):
+def test_the_digest_is_that_of_the_bytes(text: Specification) -> None:
     data = text.to_bytes()
     assert text.digest == model_digest(data) == tagged("zkllm/model/v1", data)
     assert text.digest != sha256(data)
 
 
-def test_units_and_boundaries_are_in_order(text: Specification, fragment: Specification):
+def test_units_and_boundaries_are_in_order(text: Specification, fragment: Specification) -> None:
     assert list(text.units()) == [
         "embed",
         "attention[0]",
@@ -70,7 +70,7 @@ def test_units_and_boundaries_are_in_order(text: Specification, fragment: Specif
     assert len(fragment.boundary_bounds()) == 3
 
 
-def test_every_tensor_belongs_to_a_unit(text: Specification):
+def test_every_tensor_belongs_to_a_unit(text: Specification) -> None:
     shapes = text.tensor_shapes()
     assert set(text.tensors) == set(shapes) | {"table.exp", "table.gelu"}
     assert shapes["embed.tokens"] == (29, 32)
@@ -107,8 +107,9 @@ def drop(path: str) -> Callable[[Json], None]:
     return change
 
 
-def test_another_format_is_another_release(text: Specification):
-    for value in (0, 2, "1", None, 10**30, "\x1b[2J\n", "x" * 100_000, [[]]):
+def test_another_format_is_another_release(text: Specification) -> None:
+    values: list[Any] = [0, 2, "1", None, 10**30, "\x1b[2J\n", "x" * 100_000, [[]]]
+    for value in values:
         with pytest.raises(UnsupportedVersion, match=r"expected format 1, got [ -~]{,20}$"):
             Specification.from_bytes(changed(text, put("format", value)))
     with pytest.raises(InvalidBundle, match="format: expected int, got bool"):
@@ -138,7 +139,7 @@ def test_another_format_is_another_release(text: Specification):
 )
 def test_other_fields_are_refused(
     text: Specification, change: Callable[[Json], None], message: str
-):
+) -> None:
     with pytest.raises(InvalidBundle, match=f"^spec.json.*{message}"):
         Specification.from_bytes(changed(text, change))
 
@@ -197,7 +198,7 @@ def test_other_fields_are_refused(
 )
 def test_what_does_not_fit_together_is_refused(
     text: Specification, change: Callable[[Json], None], message: str
-):
+) -> None:
     with pytest.raises(InvalidBundle, match=f"^spec.json: .*{message}"):
         Specification.from_bytes(changed(text, change))
 
@@ -213,7 +214,9 @@ def test_what_does_not_fit_together_is_refused(
         ("blocks", 1 << 10),
     ],
 )
-def test_no_size_is_larger_than_a_model_needs(fragment: Specification, name: str, largest: int):
+def test_no_size_is_larger_than_a_model_needs(
+    fragment: Specification, name: str, largest: int
+) -> None:
     for value in (largest + 1, 1 << 31, 1 << 62):
         with pytest.raises(
             InvalidBundle, match=f"architecture.{name}: expected 1 to {largest}, got {value}"
@@ -223,7 +226,7 @@ def test_no_size_is_larger_than_a_model_needs(fragment: Specification, name: str
         Specification.from_bytes(changed(fragment, put(f"architecture/{name}", largest)))
 
 
-def test_a_fragment_is_not_deeper_than_a_model(fragment: Specification):
+def test_a_fragment_is_not_deeper_than_a_model(fragment: Specification) -> None:
     Specification.from_bytes(changed(fragment, first_block(1023)))
     with pytest.raises(InvalidBundle, match="expected at most 1024 blocks, got 1025"):
         Specification.from_bytes(changed(fragment, first_block(1024)))
@@ -249,7 +252,7 @@ def first_block(index: int) -> Callable[[Json], None]:
     ],
     ids=str,
 )
-def test_the_caps_leave_room_for_the_models_that_there_are(sizes: Sizes):
+def test_the_caps_leave_room_for_the_models_that_there_are(sizes: Sizes) -> None:
     specification = Specification.from_bytes(canonical_json(text_model(sizes)))
     assert len(specification.units()) == 2 * sizes.blocks + 2
     assert specification.size > 10**9
@@ -272,7 +275,7 @@ HOSTILE_NAMES = [
 @pytest.mark.parametrize(
     "role", ["embed/tokens", "attention/0/query/weight", "mlp/1/project/bias", "mlp/0/gelu"]
 )
-def test_a_tensor_has_the_name_of_its_role(text: Specification, name: str, role: str):
+def test_a_tensor_has_the_name_of_its_role(text: Specification, name: str, role: str) -> None:
     def rename(value: Json) -> None:
         *parents, last = role.split("/")
         target: Any = value
@@ -290,7 +293,7 @@ def test_a_tensor_has_the_name_of_its_role(text: Specification, name: str, role:
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES, ids=lambda name: ascii(name[:20]))
-def test_a_tensor_without_a_role_is_named_in_short(text: Specification, name: str):
+def test_a_tensor_without_a_role_is_named_in_short(text: Specification, name: str) -> None:
     def add(value: Json) -> None:
         value["tensors"][name] = value["tensors"]["table.exp"]
 
@@ -311,12 +314,12 @@ def test_a_tensor_without_a_role_is_named_in_short(text: Specification, name: st
         ("head/bias", "table.gelu"),
     ],
 )
-def test_a_tensor_has_one_role(text: Specification, role: str, other: str):
+def test_a_tensor_has_one_role(text: Specification, role: str, other: str) -> None:
     with pytest.raises(InvalidBundle, match=r"expected a tensor called .*, got"):
         Specification.from_bytes(changed(text, put(role, other)))
 
 
-def test_what_is_worked_out_once_is_not_of_another(text: Specification):
+def test_what_is_worked_out_once_is_not_of_another(text: Specification) -> None:
     assert text.units() is text.units()
     other = dataclasses.replace(text, pad_id=1)
     assert other.digest != text.digest
@@ -324,20 +327,20 @@ def test_what_is_worked_out_once_is_not_of_another(text: Specification):
     assert text.size == sum(stored.type.size for stored in text.tensors.values())
 
 
-def test_a_fragment_has_no_tokenizer(fragment: Specification):
+def test_a_fragment_has_no_tokenizer(fragment: Specification) -> None:
     with pytest.raises(InvalidBundle, match="only it, has a tokenizer"):
         Specification.from_bytes(changed(fragment, put("tokenizer", sha256(b""))))
     dataclasses.replace(fragment, tokenizer=None).check()
 
 
-def test_only_canonical_bytes_are_read(text: Specification):
+def test_only_canonical_bytes_are_read(text: Specification) -> None:
     data = text.to_bytes()
     for other in (data + b"\n", data.replace(b'":', b'": ', 1), data[:-1], b"", b"[]"):
         with pytest.raises(InvalidBundle, match=r"^spec\.json"):
             Specification.from_bytes(other)
 
 
-def test_every_size_and_number_at_its_cap_has_room():
+def test_every_size_and_number_at_its_cap_has_room() -> None:
     def longest(value: Json, name: str = "") -> Any:
         if isinstance(value, dict):
             return {key: longest(entry, key) for key, entry in value.items()}
@@ -351,7 +354,7 @@ def test_every_size_and_number_at_its_cap_has_room():
     assert len(canonical_json(longest(value))) < module.MAX_BYTES
 
 
-def test_a_huge_file_is_not_parsed(text: Specification, monkeypatch: pytest.MonkeyPatch):
+def test_a_huge_file_is_not_parsed(text: Specification, monkeypatch: pytest.MonkeyPatch) -> None:
     data = text.to_bytes()
     monkeypatch.setattr(module, "MAX_BYTES", len(data))
     assert Specification.from_bytes(data) == text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -60,7 +61,7 @@ def sampled(table: IntArray, count: int = 60) -> list[int]:
 
 
 @pytest.mark.parametrize(("argument_bits", "value_bits"), [(10, 16), (8, 12), (3, 5), (0, 8)])
-def test_exp_free_is_correctly_rounded(argument_bits: int, value_bits: int):
+def test_exp_free_is_correctly_rounded(argument_bits: int, value_bits: int) -> None:
     table = tables.exp_free(argument_bits, value_bits)
     for u in sampled(table):
         low, high = exp_interval(Fraction(-u, 2**argument_bits))
@@ -68,7 +69,7 @@ def test_exp_free_is_correctly_rounded(argument_bits: int, value_bits: int):
 
 
 @pytest.mark.parametrize(("argument_bits", "value_bits"), [(10, 16), (8, 12), (3, 5)])
-def test_exp_free_falls_from_its_scale_to_zero(argument_bits: int, value_bits: int):
+def test_exp_free_falls_from_its_scale_to_zero(argument_bits: int, value_bits: int) -> None:
     table = tables.exp_free(argument_bits, value_bits)
     assert table[0] == 2**value_bits
     assert (np.diff(table) <= 0).all()
@@ -78,7 +79,7 @@ def test_exp_free_falls_from_its_scale_to_zero(argument_bits: int, value_bits: i
 
 
 @pytest.mark.parametrize(("scale", "offset", "logrows"), [(8, 240, 14), (8, 0, 13), (10, 0, 13)])
-def test_exp_ezkl_is_correctly_rounded(scale: int, offset: int, logrows: int):
+def test_exp_ezkl_is_correctly_rounded(scale: int, offset: int, logrows: int) -> None:
     table = tables.exp_ezkl(scale, offset, logrows)
     log_low, log_high = log_e32()
     for z in sampled(table):
@@ -88,7 +89,7 @@ def test_exp_ezkl_is_correctly_rounded(scale: int, offset: int, logrows: int):
         assert int(table[z]) == rounded(low * 2**scale, high * 2**scale), z
 
 
-def test_exp_ezkl_fills_the_lookup_window_and_falls():
+def test_exp_ezkl_fills_the_lookup_window_and_falls() -> None:
     table = tables.exp_ezkl(8, 240, 14)
     assert len(table) == 2**14 - 8
     assert (np.diff(table) <= 0).all()
@@ -97,7 +98,7 @@ def test_exp_ezkl_fills_the_lookup_window_and_falls():
     assert table[-1] == 0
 
 
-def test_exp_ezkl_has_float32_e_for_its_base():
+def test_exp_ezkl_has_float32_e_for_its_base() -> None:
     assert Fraction(tables.FLOAT32_E) != E32  # what is written is cut to the digits shown by Rust
     assert abs(Fraction(tables.FLOAT32_E) - E32) < Fraction(1, 10**16)
     # A base this wrong shows where a value is large: e^4 and E32^4 differ in the tenth digit.
@@ -125,7 +126,7 @@ KINDS = [(tables.gelu_tanh, gelu_tanh), (tables.gelu_erf, gelu_erf)]
 @pytest.mark.parametrize("fraction", [4, 8, 10])
 def test_gelu_tables_are_the_float_functions(
     make: Callable[[int], IntArray], function: Callable[[float], float], fraction: int
-):
+) -> None:
     """D[u] = 2^f·(max(x, 0) - gelu(x)) on either side of zero, within the error of float64."""
     table = make(fraction)
     for u, entry in enumerate(table.tolist()):
@@ -138,7 +139,7 @@ def test_gelu_tables_are_the_float_functions(
 @pytest.mark.parametrize("fraction", [4, 8, 10])
 def test_gelu_tables_rise_fall_and_end_in_zero(
     make: Callable[[int], IntArray], function: Callable[[float], float], fraction: int
-):
+) -> None:
     table = make(fraction)
     top = int(table.argmax())
     assert (np.diff(table[: top + 1]) >= 0).all()
@@ -151,12 +152,12 @@ def test_gelu_tables_rise_fall_and_end_in_zero(
         assert 2**fraction * (x - function(x)) < 0.5
 
 
-def test_a_table_that_would_not_end_is_refused():
+def test_a_table_that_would_not_end_is_refused() -> None:
     with pytest.raises(OverflowError, match="more than 1048576 entries"):
-        tables._until_zero(itertools.repeat(tables.Decimal(1)))
+        tables._until_zero(itertools.repeat(Decimal(1)))
 
 
-def test_relu_is_the_empty_correction():
+def test_relu_is_the_empty_correction() -> None:
     assert tables.relu().tolist() == [0]
 
 
@@ -169,7 +170,7 @@ DIGESTS = {
 
 
 @pytest.mark.parametrize("call", DIGESTS)
-def test_tables_are_the_same_on_every_machine(call: str):
+def test_tables_are_the_same_on_every_machine(call: str) -> None:
     """Other entries are other models: every digest that was ever pinned would change."""
     table = eval(call, vars(tables))
     assert tensor_digest(table, "int32") == f"sha256:{DIGESTS[call]}"

@@ -72,5 +72,7 @@ def run_unit(model: ExactModel, name: str, x: IntArray) -> list[Any]:
         return list((tokens[x] + positions[: len(x)]).tolist())
     if isinstance(unit, Head):
         return head(model, unit, big(x))
-    unit_of = attention if isinstance(unit, Attention) else mlp
-    return list(unit_of(model, unit, big(x)).tolist())  # type: ignore[operator]
+    made = (
+        attention(model, unit, big(x)) if isinstance(unit, Attention) else mlp(model, unit, big(x))
+    )
+    return list(made.tolist())

@@ -65,11 +65,12 @@ def make(name: str, target: Path, work: Path) -> None:
     prove(target / "answer.trace", model, assignment, bundle, keys=keys, progress=print)
     policy = policy_for(model, keys, insecure_srs=backend == "ezkl")
     policy = replace(policy, units=assignment)
-    for unit in units if keys is not None else ():
-        folder = unit_file_name(unit)
-        (target / "keys" / folder).mkdir(parents=True, exist_ok=True)
-        for file in VERIFYING if backend == "ezkl" else ("commitment.json",):
-            shutil.copy(keys / folder / file, target / "keys" / folder / file)
+    if keys is not None:
+        kept = VERIFYING if backend == "ezkl" else ("commitment.json",)
+        for folder in map(unit_file_name, units):
+            (target / "keys" / folder).mkdir(parents=True, exist_ok=True)
+            for file in kept:
+                shutil.copy(keys / folder / file, target / "keys" / folder / file)
     (target / f"{name}.toml").write_text(policy.to_toml())
     shutil.copy(bundle, target)
 

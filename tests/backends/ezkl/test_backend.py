@@ -34,6 +34,7 @@ from zkllm.backends.ezkl.audit import audit
 from zkllm.backends.ezkl.backend import EzklBackend, relation
 from zkllm.backends.ezkl.equations import Circuit, Expression
 from zkllm.backends.ezkl.keys import VERIFYING
+from zkllm.backends.ezkl.settings import check_settings
 from zkllm.digests import Digest, canonical_json, sha256
 from zkllm.errors import (
     BackendError,
@@ -168,13 +169,13 @@ def test_a_boundary_beyond_its_bound(model: ExactModel, keys: Path, name: str, s
 @pytest.mark.parametrize("name", ["inputs", "outputs"])
 def test_a_boundary_of_another_shape(model: ExactModel, keys: Path, name: str) -> None:
     claim = claim_of(model)
-    rows = np.pad(getattr(claim, name), ((0, 0), (0, 1)))
+    changes: Any = {name: np.pad(getattr(claim, name), ((0, 0), (0, 1)))}
     refused(
         StatementMismatch,
         r"expected shape \[8, 8\], got \[8, 9\]",
         model,
         keys,
-        claim=replace(claim, **{name: rows}),
+        claim=replace(claim, **changes),
     )
 
 
@@ -366,7 +367,7 @@ def test_what_is_verified_is_what_was_hashed(
 ) -> None:
     """Files that change after they were read change nothing."""
     shutil.copytree(proved.keys / FOLDER, tmp_path / FOLDER)
-    check = backends.check_settings
+    check = check_settings
 
     def swap(*arguments: Any) -> None:
         check(*arguments)

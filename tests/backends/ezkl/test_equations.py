@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.backends.ezkl.circuits import Compiled, forge, small_recipe, table_lookup
+from tests.backends.ezkl.circuits import Compiled, Override, forge, small_recipe, table_lookup
 from zkllm.backends.ezkl import recipe
 from zkllm.backends.ezkl.equations import Circuit, integers
 from zkllm.backends.ezkl.recipe import FIELD, Window
@@ -15,6 +15,10 @@ from zkllm.exact.tables import exp_ezkl
 from zkllm.tensors import IntArray, magnitude_type, tensor_digest
 
 WINDOW = Window(6, 4)
+
+
+def plus(by: int) -> Override:
+    return lambda honest, _: honest + by
 
 
 def no_exp(_: int) -> int:
@@ -132,7 +136,7 @@ def test_quotient_by_is_round_div(window: Window) -> None:
     assert (values[quotient] == arithmetic.round_div(n, d)).all()
     for hint, wrong in (("q.0", "q.remainder"), ("q.half.0", "q.half")):
         for by in (-1, 1):
-            forged = forge(circuit, public, no_exp, {hint: lambda h, _, by=by: h + by})
+            forged = forge(circuit, public, no_exp, {hint: plus(by)})
             assert any(name.startswith(wrong) for name in circuit.violations(forged))
 
 
@@ -145,7 +149,7 @@ def test_quotient_by_refuses_each_wrong_quotient() -> None:
         for n in range(-30, 31):
             for by in (-2, -1, 1, 2):
                 public = {"n": np.array([n]), "d": np.array([d])}
-                forged = forge(circuit, public, no_exp, {"q.0": lambda h, _, by=by: h + by})
+                forged = forge(circuit, public, no_exp, {"q.0": plus(by)})
                 expected = "q.remainder.low" if by > 0 else "q.remainder.high"
                 assert expected in circuit.violations(forged), (n, d, by)
 

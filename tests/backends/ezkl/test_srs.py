@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_import_whose_reduced_form_is_unknown(
 def test_import_whose_copy_fails(
     public: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(srs.shutil, "copyfileobj", lambda _, copy, __: copy.write(b"half"))
+    monkeypatch.setattr(shutil, "copyfileobj", lambda _, copy, __: copy.write(b"half"))
     with pytest.raises(BackendError, match="the copy differs"):
         srs.import_srs(public, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -174,7 +175,11 @@ def test_a_development_srs_of_another_size(made: Path, tmp_path: Path, other: in
     with path.open("r+b") as file:  # the rest is a hole
         file.seek(4 + (128 << other))
         file.write(data[-256:])
-    for find in (srs.development_srs, lambda *of: srs.find_matching(*of, srs.reduce(made))):
+    finders: list[Callable[[Path, int], object]] = [
+        srs.development_srs,
+        lambda folder, logrows: srs.find_matching(folder, logrows, srs.reduce(made)),
+    ]
+    for find in finders:
         with pytest.raises(InvalidBundle, match=f"an SRS of k = 4, got one of k = {other}"):
             find(tmp_path, 4)
 

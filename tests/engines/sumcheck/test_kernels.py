@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
@@ -331,7 +332,7 @@ def test_what_fails_in_a_piece_fails_the_whole() -> None:
         kernels._in_pieces(200, 4, failing)
 
 
-GREAT_WORK: dict[str, Callable[[], Words]] = {
+GREAT_WORK: dict[str, Callable[[], np.ndarray[Any, Any]]] = {
     "eq_table": lambda: kernels.eq_table(array(Source(1).pairs(17))),
     "encode": lambda: kernels.encode(some(8, 1 << 12), 4),
     "combine_rows": lambda: kernels.combine_rows(some(8, 1 << 12), some(8, 2)),

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,6 @@ from zkllm.engines.sumcheck.rounds import Fractions
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ProofRejected
 from zkllm.exact.model import ExactModel
-from zkllm.tensors import IntArray
 
 EXP = np.array([16, 9, 4, 1, 0])
 GELU = np.array([0, 3, 3, 2, 1, 0])
@@ -128,7 +128,7 @@ def laid_out(dims: Dims) -> list[Place]:
     return plan.layout()["x"]
 
 
-def all_weights(places: list[Place], dims: Dims, seed: int) -> tuple[object, IntArray]:
+def all_weights(places: list[Place], dims: Dims, seed: int) -> tuple[Any, np.ndarray[Any, Any]]:
     """The functional of a random point, and the weight that it gives to every entry."""
     length = max(place.offset + (1 << place.block.bits) for place in places)
     point = Source(seed).point((length + 20).bit_length())
@@ -151,7 +151,7 @@ def test_public_numerators_are_ones_or_a_lower_triangle(dims: Dims) -> None:
     assert pair(lookups.total_weight(functional)) == expected
     assert pair(lookups.public_numerator(Lookup("t", key), places, functional)) == expected
     if len(dims) > 1 and dims[-1] == dims[-2]:
-        inside = [weights[at] for at in np.ndindex(dims) if at[-1] <= at[-2]]
+        inside: list[Any] = [weights[at] for at in np.ndindex(dims) if at[-1] <= at[-2]]
         causal = Lookup("t", key, causal=True)
         found = lookups.public_numerator(causal, places, functional)
         assert pair(found) == plus((0, 0), *inside)

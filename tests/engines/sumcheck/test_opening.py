@@ -1,5 +1,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ class Column:
         self.layout = self.plan.layout()
         vector = np.zeros(self.plan.size(), dtype=np.uint64)
         for name, places in self.layout.items():
-            values = array(self.values[name]).reshape(columns[name])
+            values: Any = array(self.values[name]).reshape(columns[name])
             for place in places:
                 span = slice(place.offset, place.offset + (1 << place.block.bits))
                 vector[span] = cells(values, place)

@@ -52,7 +52,7 @@ class Chain:
         return [int.from_bytes(blocks[8 * k : 8 * k + 8], "little") for k in range(count)]
 
 
-def test_equals_its_description():
+def test_equals_its_description() -> None:
     transcript, chain = Transcript(), Chain()
     transcript.absorb("é", b"\x01\x02")
     chain.absorb("é".encode(), b"\x01\x02")
@@ -67,7 +67,7 @@ def test_equals_its_description():
     assert transcript.indices("places", 9, 10) == [word % 1024 for word in words]
 
 
-def test_known_answers():
+def test_known_answers() -> None:
     transcript = Transcript()
     assert hexadecimal(transcript.challenge("first")) == KNOWN[0]
     transcript.absorb("protocol", bytes(range(32)))
@@ -99,14 +99,16 @@ BASE: list[Item] = [("one", b"abc"), ("two", b""), ("three", b"\x00\x00")]
         lambda label, data: (data.decode(), label.encode()),
     ],
 )
-def test_a_changed_item_changes_the_challenge(item: int, change: Callable[[str, bytes], Item]):
+def test_a_changed_item_changes_the_challenge(
+    item: int, change: Callable[[str, bytes], Item]
+) -> None:
     changed = list(BASE)
     changed[item] = change(*BASE[item])
     assert changed != BASE
     assert after(*changed) != after(*BASE)
 
 
-def test_every_bit_of_an_item_changes_the_challenge():
+def test_every_bit_of_an_item_changes_the_challenge() -> None:
     data = bytes(range(40))
     seen = {after(("item", data))}
     for bit in range(8 * len(data)):
@@ -129,16 +131,16 @@ def test_every_bit_of_an_item_changes_the_challenge():
         [("onetwo", b"abc"), BASE[2]],
     ],
 )
-def test_order_and_number_of_items_change_the_challenge(items: list[Item]):
+def test_order_and_number_of_items_change_the_challenge(items: list[Item]) -> None:
     assert after(*items) != after(*BASE)
 
 
-def test_an_item_cannot_hold_the_encoding_of_two():
+def test_an_item_cannot_hold_the_encoding_of_two() -> None:
     second = b"\x00" + (1).to_bytes(4, "little") + b"b" + (1).to_bytes(8, "little") + b"y"
     assert after(("a", b"x"), ("b", b"y")) != after(("a", b"x" + second))
 
 
-def test_an_item_cannot_stand_for_a_challenge():
+def test_an_item_cannot_stand_for_a_challenge() -> None:
     with_challenge = Transcript()
     with_challenge.challenge("x")
     for label, data in (("challenge", b"x"), ("x", b""), ("", b"x")):
@@ -147,28 +149,28 @@ def test_an_item_cannot_stand_for_a_challenge():
         assert with_item.challenge("check") != with_challenge.challenge("check")
 
 
-def test_labels_of_challenges_count():
+def test_labels_of_challenges_count() -> None:
     assert Transcript().challenge("a") != Transcript().challenge("b")
 
 
-def test_every_challenge_is_new():
+def test_every_challenge_is_new() -> None:
     transcript = Transcript()
     drawn = [transcript.challenge("same") for _ in range(50)]
     drawn += transcript.challenges("same", 50)
     assert len(set(drawn)) == 100
 
 
-def test_earlier_challenges_change_later_ones():
+def test_earlier_challenges_change_later_ones() -> None:
     first, second = Transcript(), Transcript()
     first.challenge("x")
     assert first.challenge("y") != second.challenge("y")
 
 
-def test_the_same_words_give_the_same_challenges():
+def test_the_same_words_give_the_same_challenges() -> None:
     assert after(*BASE) == after(*BASE)
 
 
-def test_no_challenges_are_a_step_as_well():
+def test_no_challenges_are_a_step_as_well() -> None:
     transcript = Transcript()
     assert transcript.challenges("none", 0) == []
     assert transcript.challenge("x") != Transcript().challenge("x")
@@ -191,14 +193,14 @@ class Hashing:
         return self._data[32 * k : 32 * k + 32]
 
 
-def test_words_above_the_modulus_are_passed_over(monkeypatch: pytest.MonkeyPatch):
+def test_words_above_the_modulus_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     words = [MODULUS, 5, 2**64 - 1, MODULUS - 1, MODULUS + 1, 0, 3, 4]
     monkeypatch.setattr(module, "hashlib", Hashing(words))
     assert Transcript().challenges("x", 2) == [Ext(5, MODULUS - 1), Ext(0, 3)]
 
 
 @pytest.mark.parametrize("logarithm", [0, 1, 13, 64])
-def test_indices_are_below_their_limit(logarithm: int):
+def test_indices_are_below_their_limit(logarithm: int) -> None:
     drawn = Transcript().indices("x", 400, logarithm)
     assert len(drawn) == 400
     assert all(0 <= index < 2**logarithm for index in drawn)
