@@ -101,8 +101,9 @@ def test_rows_of_a_fragment(fragment: tuple[ExactModel, Any], opened: dict[str, 
 
 
 def test_rows_that_are_none(tiny_model: ExactModel, fragment: tuple[ExactModel, Any]) -> None:
+    rows: Any = [[1, 2]]
     with pytest.raises(InputError, match="hidden states: expected ndarray, got list"):
-        run_fragment(fragment[0], [[1, 2]])
+        run_fragment(fragment[0], rows)
     with pytest.raises(InputError, match="this is a text model"):
         run_fragment(tiny_model, fragment[1])
 
@@ -169,9 +170,10 @@ def test_nothing_runs_once_it_is_closed(
         session.run("a cat", 1)
     session.close()  # twice is once
     before = dict(opened)
+    loose: Any = session
     for call in (
         lambda: session.run("a cat", 1),
-        lambda: session.run(7, 1),
+        lambda: loose.run(7, 1),
         lambda: session.device,
         session.__enter__,
         lambda: never.run_rows(fragment[1]),
