@@ -11,7 +11,6 @@ from benchmarks.proofs import Figures, measure
 from benchmarks.synthetic import block_config, exact_model, random_run
 from zkllm.bundle import BackendName
 from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import multiply_adds
 from zkllm.exporting import export
 from zkllm.keys import setup
 from zkllm.planning import assign
@@ -84,7 +83,7 @@ def prove(
         model.folder or work, trace, folder, assignment=assignment, keys=keys, repeat=repeat
     )
     proved = [unit for unit, chosen in assignment.items() if chosen == backend]
-    macs = sum(multiply_adds(specification, unit, positions) for unit in proved)
+    macs = sum(specification.lists[unit].work(positions) for unit in proved)
     return Side(f"{name}, T = {positions}", backend, macs, figures)
 
 

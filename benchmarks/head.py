@@ -16,7 +16,8 @@ from rich.console import Console
 from zkllm.backends.ezkl import lowering, proofs, recipe, srs
 from zkllm.backends.ezkl.circuit import HeadShape, exp_lookup, head
 from zkllm.backends.ezkl.process import Result, call
-from zkllm.exact import arithmetic, tables
+from zkllm.exact import tables
+from zkllm.operations.attention.exact import attention
 from zkllm.wording import bytes_text
 
 SHIFT = 8
@@ -37,7 +38,7 @@ def main() -> None:
         np.clip(random.normal(0, 150, (1, tokens, width)), -BOUND, BOUND).astype(np.int64)
         for _ in range(3)
     )
-    attended = arithmetic.attention(q, k, v, shift=SHIFT, table=table)
+    attended = attention(q, k, v, shift=SHIFT, table=table)
     score = int(np.abs(attended.score).max())
     shape = HeadShape(tokens, width, SHIFT, BOUND, score)
     circuit = head(shape, chosen, attended.output.swapaxes(0, 1))

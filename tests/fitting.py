@@ -16,15 +16,12 @@ import numpy as np
 from zkllm.errors import UnsupportedModel
 from zkllm.exact import bounds
 from zkllm.exact.check import prove_unit
+from zkllm.exact.format1 import Head
 from zkllm.exact.graph import compile_units
 from zkllm.exact.model import ExactModel, save
-from zkllm.exact.specification import (
-    Embed,
-    Head,
-    Norm,
-    Specification,
-    StoredTensor,
-)
+from zkllm.exact.specification import Specification, StoredTensor
+from zkllm.operations.embed.exact import Embed
+from zkllm.operations.norm.exact import Norm
 from zkllm.tensors import WIDTHS, IntArray, tensor_digest
 
 Tensors = Mapping[str, IntArray]

@@ -51,18 +51,13 @@ from zkllm.checkpoints import Config
 from zkllm.exact import bounds as proven_bounds
 from zkllm.exact import model as models
 from zkllm.exact import reference
+from zkllm.exact.format1 import Attention, Head, Mlp
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import PRECISIONS, build
-from zkllm.exact.specification import (
-    Activation,
-    Attention,
-    Embed,
-    Head,
-    Linear,
-    Mlp,
-    Norm,
-    Specification,
-)
+from zkllm.exact.specification import Activation, Specification
+from zkllm.operations.embed.exact import Embed
+from zkllm.operations.linear.exact import Linear
+from zkllm.operations.norm.exact import Norm
 from zkllm.tensors import IntArray
 
 

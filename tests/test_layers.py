@@ -13,7 +13,9 @@ PACKAGE = ROOT / "zkllm"
 
 LAYERS: list[set[str]] = [
     {"errors", "extras", "digests", "tensors", "records", "files", "data", "wording", "progress"},
+    {"integers"},
     {"engines"},
+    {"operations"},
     {
         "exact",
         "checkpoints",

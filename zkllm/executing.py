@@ -10,10 +10,12 @@ from typing import Any, Literal
 import numpy as np
 
 from zkllm.errors import BackendError, InputError, LimitExceeded
-from zkllm.exact import arithmetic, reference
+from zkllm.exact import reference
+from zkllm.exact.format1 import Attention, Head, Mlp
 from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import Attention, Embed, Head, Mlp
 from zkllm.extras import require_packages
+from zkllm.operations.embed.exact import Embed
+from zkllm.operations.head.exact import arg_max
 from zkllm.progress import Progress, silent
 from zkllm.tensors import IntArray, StoredArray, magnitude
 
@@ -137,7 +139,7 @@ class Executor:
         if self.device == "cpu":
             return self._run("head", ["ids"], {"x": x})[0]
         # CUDA's arg-max promises nothing about ties
-        return arithmetic.arg_max(self._run("head", ["logits"], {"x": x})[0])
+        return arg_max(self._run("head", ["logits"], {"x": x})[0])
 
     def run(self, x: IntArray) -> list[IntArray]:
         """All boundaries of one pass: `x` is ids [T] for a text model, rows [T, d] for a fragment.

@@ -14,17 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.arithmetic import HOMES
 from tests.traces import trace
+from zkllm import integers
 from zkllm.backends.base import Claim, Pin
 from zkllm.backends.replay import ReplayBackend
 from zkllm.bundle import Bundle, Evidence
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import ConstraintViolation, InvalidBundle, ProofRejected
-from zkllm.exact import arithmetic
-from zkllm.exact.arithmetic import Attended
 from zkllm.exact.model import ExactModel, save
 from zkllm.exact.quantise import PRECISIONS, build
 from zkllm.keys import policy_for
+from zkllm.operations.attention.exact import Attended
+from zkllm.operations.head.exact import arg_max
+from zkllm.operations.linear.exact import linear
+from zkllm.operations.norm.exact import Normalised, layer_norm
 from zkllm.tensors import IntArray
 from zkllm.verifying import claims, verify
 
@@ -34,12 +38,12 @@ Attention = Callable[..., Attended]
 def cheating_attention(
     *, future: bool = False, maximum: int = 0, cap: int | None = None, output: int = 0
 ) -> Attention:
-    """`arithmetic.attention` with one thing wrong."""
+    """Attention with one thing wrong."""
 
     def attention(
         q: IntArray, k: IntArray, v: IntArray, *, shift: int, table: IntArray
     ) -> Attended:
-        score = arithmetic.round_shift(arithmetic.matmul(q, k.swapaxes(-1, -2)), shift)
+        score = integers.round_shift(integers.matmul(q, k.swapaxes(-1, -2)), shift)
         tokens = score.shape[-1]
         causal = np.ones((tokens, tokens), dtype=bool) if future else np.tri(tokens, dtype=bool)
         top = np.where(causal, score, np.iinfo(np.int64).min).max(axis=-1) + maximum
@@ -47,21 +51,21 @@ def cheating_attention(
         last = len(table) - 1 if cap is None else cap
         e = np.where(causal, table[np.clip(distance, 0, last)], 0)
         total = e.sum(axis=-1)
-        o = arithmetic.round_div(arithmetic.matmul(e, v), total[..., None]) + output
+        o = integers.round_div(integers.matmul(e, v), total[..., None]) + output
         return Attended(score, top, e, total, o)
 
     return attention
 
 
 def quotient_off_by_one(x: IntArray, w: IntArray, b: IntArray, *, shift: int) -> IntArray:
-    y = arithmetic.round_shift(arithmetic.matmul(x, w) + b, shift)
+    y = integers.round_shift(integers.matmul(x, w) + b, shift)
     y[-1, 0] += 1
     return y
 
 
 def remainder_is_divisor(x: IntArray, w: IntArray, b: IntArray, *, shift: int) -> IntArray:
     """Exact multiples of the divisor get a quotient one less, which leaves r = 2^s."""
-    n = arithmetic.matmul(x, w) + b + ((1 << shift) >> 1)
+    n = integers.matmul(x, w) + b + ((1 << shift) >> 1)
     y = n >> shift
     return y - ((n & ((1 << shift) - 1)) == 0)
 
@@ -75,11 +79,11 @@ def gelu_beyond_the_clip(x: IntArray, table: IntArray) -> IntArray:
 def wrong_sigma(x: IntArray, **constants: int) -> Any:
     n = original_norm(x, **constants)
     sigma = n.sigma + 1
-    output = arithmetic.round_div(n.centred * constants["gain"], sigma[:, None])
-    return arithmetic.Normalised(n.centred, n.variance, sigma, output)
+    output = integers.round_div(n.centred * constants["gain"], sigma[:, None])
+    return Normalised(n.centred, n.variance, sigma, output)
 
 
-original_norm = arithmetic.layer_norm
+original_norm = layer_norm
 
 CHEATS: dict[str, tuple[str, Any]] = {
     "a future token attended to": ("attention", cheating_attention(future=True)),
@@ -112,7 +116,7 @@ def test_cheats_are_refused(
     honest = trace(loud_model, "a cat", 3)
     name, wrong = CHEATS[cheat]
     with monkeypatch.context() as patched:
-        patched.setattr(arithmetic, name, wrong)
+        patched.setattr(HOMES[name], name, wrong)
         forged = trace(loud_model, "a cat", 3, generated=honest.statement.generated_ids)
     assert any(
         not np.array_equal(a, b) for a, b in zip(honest.boundaries, forged.boundaries, strict=True)
@@ -127,13 +131,13 @@ def test_remainder_that_is_the_divisor(tiny_model: ExactModel) -> None:
     """The one case that random runs rarely meet, on an input made for it."""
     x = np.array([[4]])
     w, b = np.array([[1]]), np.array([0])
-    assert arithmetic.linear(x, w, b, shift=3)[0, 0] == 1
+    assert linear(x, w, b, shift=3)[0, 0] == 1
     assert remainder_is_divisor(x, w, b, shift=3)[0, 0] == 0
-    assert arithmetic.round_shift(np.array([-4, 3, 4, 11, 12]), 3).tolist() == [0, 0, 1, 1, 2]
+    assert integers.round_shift(np.array([-4, 3, 4, 11, 12]), 3).tolist() == [0, 0, 1, 1, 2]
 
 
 def test_a_tie_goes_to_the_lowest_id(tiny_model: ExactModel) -> None:
-    assert arithmetic.arg_max(np.array([[3, 7, 7], [7, 7, 3]])).tolist() == [1, 0]
+    assert arg_max(np.array([[3, 7, 7], [7, 7, 3]])).tolist() == [1, 0]
 
 
 @pytest.fixture(scope="module")

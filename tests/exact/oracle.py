@@ -10,7 +10,11 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from zkllm.exact.specification import Attention, Embed, Head, Linear, Mlp, Norm, Specification
+from zkllm.exact.format1 import Attention, Head, Mlp
+from zkllm.exact.specification import Specification
+from zkllm.operations.embed.exact import Embed
+from zkllm.operations.linear.exact import Linear
+from zkllm.operations.norm.exact import Norm
 
 Row = list[int]
 Rows = list[Row]

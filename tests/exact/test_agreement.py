@@ -24,8 +24,8 @@ from zkllm.backends.sumcheck.backend import SumcheckBackend
 from zkllm.errors import UnsupportedModel, WrongMaterial
 from zkllm.exact import reference
 from zkllm.exact.check import check_bounds, check_norms
+from zkllm.exact.format1 import Attention, Head
 from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import Attention, Head
 from zkllm.executing import Executor
 from zkllm.tensors import IntArray
 

@@ -12,8 +12,13 @@ from hypothesis import strategies as st
 
 from tests.exact import oracle
 from tests.exact.oracle import Rows
+from zkllm import integers as whole
 from zkllm.errors import UnsupportedModel
-from zkllm.exact import arithmetic
+from zkllm.operations.activation.exact import gelu
+from zkllm.operations.attention.exact import attention, join_heads, split_heads
+from zkllm.operations.head.exact import arg_max
+from zkllm.operations.linear.exact import linear
+from zkllm.operations.norm.exact import layer_norm
 from zkllm.tensors import IntArray
 
 
@@ -37,8 +42,8 @@ def rows(data: st.DataObject, count: int, width: int, limit: int) -> Rows:
 @example(-1, 1)
 def test_round_div(n: int, d: int) -> None:
     expected = oracle.rounded(n, d)
-    assert int(arithmetic.round_div(array([n]), d)[0]) == expected
-    assert int(arithmetic.round_div(array([n]), array([d]))[0]) == expected
+    assert int(whole.round_div(array([n]), d)[0]) == expected
+    assert int(whole.round_div(array([n]), array([d]))[0]) == expected
     assert abs(Fraction(n, d) - expected) <= Fraction(1, 2)
 
 
@@ -46,11 +51,11 @@ def test_round_div(n: int, d: int) -> None:
 @example(-1, 1)
 @example(-(2**60), 58)
 def test_round_shift(n: int, s: int) -> None:
-    assert int(arithmetic.round_shift(array([n]), s)[0]) == oracle.rounded(n, 2**s)
+    assert int(whole.round_shift(array([n]), s)[0]) == oracle.rounded(n, 2**s)
 
 
 def test_a_half_goes_up() -> None:
-    assert arithmetic.round_shift(array([-3, -1, 1, 3]), 1).tolist() == [-1, 0, 1, 2]
+    assert whole.round_shift(array([-3, -1, 1, 3]), 1).tolist() == [-1, 0, 1, 2]
 
 
 # Square root
@@ -60,7 +65,7 @@ def test_a_half_goes_up() -> None:
 @example(0)
 @example(2**61 - 1)
 def test_isqrt(n: int) -> None:
-    assert int(arithmetic.isqrt(array([n]))[0]) == math.isqrt(n) == arithmetic.isqrt_exact(n)
+    assert int(whole.isqrt(array([n]))[0]) == math.isqrt(n) == whole.isqrt_exact(n)
 
 
 @given(st.integers(1, math.isqrt(2**61) - 1))
@@ -69,7 +74,7 @@ def test_isqrt(n: int) -> None:
 def test_isqrt_around_squares(root: int) -> None:
     """One below a square is where a float64 guess is wrong."""
     values = [root * root - 1, root * root, root * root + 1]
-    assert arithmetic.isqrt(array(values)).tolist() == [root - 1, root, root]
+    assert whole.isqrt(array(values)).tolist() == [root - 1, root, root]
 
 
 def test_isqrt_corrects_its_guess() -> None:
@@ -78,9 +83,9 @@ def test_isqrt_corrects_its_guess() -> None:
     roots = array(range(start - 5000, start + 1))
     below = roots * roots - 1
     assert (np.sqrt(below.astype(np.float64)) == roots).any()
-    assert (arithmetic.isqrt(below) == roots - 1).all()
-    assert (arithmetic.isqrt(roots * roots) == roots).all()
-    assert (arithmetic.isqrt(roots * roots + 1) == roots).all()
+    assert (whole.isqrt(below) == roots - 1).all()
+    assert (whole.isqrt(roots * roots) == roots).all()
+    assert (whole.isqrt(roots * roots + 1) == roots).all()
 
 
 # Products
@@ -92,21 +97,21 @@ def test_matmul(limit: int, data: st.DataObject) -> None:
     t, n, m = (data.draw(st.integers(1, 4)) for _ in range(3))
     a, b = rows(data, t, n, limit), rows(data, n, m, limit)
     expected = [[sum(a[i][j] * b[j][k] for j in range(n)) for k in range(m)] for i in range(t)]
-    assert arithmetic.matmul(array(a), array(b)).tolist() == expected
+    assert whole.matmul(array(a), array(b)).tolist() == expected
 
 
 def test_a_product_beyond_float64_keeps_its_last_bit() -> None:
     a, b = array([[2**30, 1]]), array([[2**30], [1]])
-    assert arithmetic.matmul(a, b).tolist() == [[2**60 + 1]]
-    assert arithmetic.matmul(array([[2**26, 1]]), array([[2**27], [1]])).tolist() == [[2**53 + 1]]
+    assert whole.matmul(a, b).tolist() == [[2**60 + 1]]
+    assert whole.matmul(array([[2**26, 1]]), array([[2**27], [1]])).tolist() == [[2**53 + 1]]
 
 
 def test_large_factors_that_do_not_meet_are_multiplied() -> None:
     """Bounds are of sums; the largest of each side together may be far beyond them."""
     a, b = array([[2**40, 0], [0, 3]]), array([[0, 7], [2**51, 1]])
-    assert arithmetic.matmul(a, b).tolist() == [[0, 7 * 2**40], [3 * 2**51, 3]]
+    assert whole.matmul(a, b).tolist() == [[0, 7 * 2**40], [3 * 2**51, 3]]
     a, b = array([[2**51, 0]]), array([[0, -1], [2**51, 2**51]])
-    assert arithmetic.matmul(a, b).tolist() == [[0, -(2**51)]]
+    assert whole.matmul(a, b).tolist() == [[0, -(2**51)]]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +125,7 @@ def test_large_factors_that_do_not_meet_are_multiplied() -> None:
 )
 def test_a_product_beyond_int64_is_refused(a: Rows, b: Rows) -> None:
     with pytest.raises(UnsupportedModel, match=r"could reach 2\^6\d, which int64 does not hold"):
-        arithmetic.matmul(array(a), array(b))
+        whole.matmul(array(a), array(b))
 
 
 @given(data=st.data(), shift=st.integers(0, 12))
@@ -134,7 +139,7 @@ def test_linear(data: st.DataObject, shift: int) -> None:
         ]
         for row in x
     ]
-    y = arithmetic.linear(array(x), array(w), array(b), shift=shift)
+    y = linear(array(x), array(w), array(b), shift=shift)
     assert y.tolist() == expected
 
 
@@ -151,7 +156,7 @@ def test_linear(data: st.DataObject, shift: int) -> None:
 def test_layer_norm(data: st.DataObject, width: int, limit: int, shift: int, epsilon: int) -> None:
     x = rows(data, 3, width, limit >> 4 if width > 4 and limit > 2**28 else limit)
     gain = round(math.sqrt(width) * 1024)
-    got = arithmetic.layer_norm(array(x), shift=shift, epsilon=epsilon, gain=gain)
+    got = layer_norm(array(x), shift=shift, epsilon=epsilon, gain=gain)
     for t, row in enumerate(x):
         centred, variance, sigma, output = oracle.layer_norm(row, shift, epsilon, gain)
         assert got.centred[t].tolist() == centred
@@ -163,7 +168,7 @@ def test_layer_norm(data: st.DataObject, width: int, limit: int, shift: int, eps
 
 
 def test_a_constant_row_is_normalised_to_zero() -> None:
-    got = arithmetic.layer_norm(array([[7, 7, 7]]), shift=0, epsilon=1, gain=1000)
+    got = layer_norm(array([[7, 7, 7]]), shift=0, epsilon=1, gain=1000)
     assert got.output.tolist() == [[0, 0, 0]]
     assert int(got.sigma[0]) == 2
 
@@ -182,7 +187,7 @@ TABLE = [1000, 500, 200, 50, 3]
 )
 def test_attention(data: st.DataObject, heads: int, tokens: int, limit: int, shift: int) -> None:
     q, k, v = ([rows(data, tokens, 3, limit) for _ in range(heads)] for _ in range(3))
-    got = arithmetic.attention(array(q), array(k), array(v), shift=shift, table=array(TABLE))
+    got = attention(array(q), array(k), array(v), shift=shift, table=array(TABLE))
     assert got.output.tolist() == [
         oracle.attention(*head, shift, TABLE) for head in zip(q, k, v, strict=True)
     ]
@@ -191,7 +196,7 @@ def test_attention(data: st.DataObject, heads: int, tokens: int, limit: int, shi
 @given(data=st.data())
 def test_the_inner_values_of_attention_are_those_of_its_output(data: st.DataObject) -> None:
     q, k, v = (array([rows(data, 5, 3, 9)]) for _ in range(3))
-    got = arithmetic.attention(q, k, v, shift=1, table=array(TABLE))
+    got = attention(q, k, v, shift=1, table=array(TABLE))
     for i in range(5):
         assert int(got.maximum[0, i]) == got.score[0, i, : i + 1].max()
         assert not got.exponential[0, i, i + 1 :].any()
@@ -203,7 +208,7 @@ def test_the_place_of_a_maximum_counts_only_if_it_is_visible() -> None:
     q = array([[[1], [1]]])
     k = array([[[0], [1_000_000]]])
     v = array([[[5], [9]]])
-    got = arithmetic.attention(q, k, v, shift=0, table=array(TABLE))
+    got = attention(q, k, v, shift=0, table=array(TABLE))
     assert got.maximum.tolist() == [[0, 1_000_000]]
     assert got.exponential.tolist() == [[[1000, 0], [3, 1000]]]
     assert got.output[0].tolist() == [[5], [9]]
@@ -211,10 +216,10 @@ def test_the_place_of_a_maximum_counts_only_if_it_is_visible() -> None:
 
 def test_heads_are_split_and_joined() -> None:
     x = array(np.arange(24).reshape(3, 8))
-    split = arithmetic.split_heads(x, 2)
+    split = split_heads(x, 2)
     assert split.shape == (2, 3, 4)
     assert split[1, 2].tolist() == x[2, 4:].tolist()
-    assert (arithmetic.join_heads(split) == x).all()
+    assert (join_heads(split) == x).all()
 
 
 # GELU and arg-max
@@ -225,10 +230,10 @@ def test_heads_are_split_and_joined() -> None:
 def test_gelu(values: list[int]) -> None:
     table = [0, 1, 1, 1, 0]
     expected = [(n if n > 0 else 0) - (table[abs(n)] if abs(n) < 5 else 0) for n in values]
-    assert arithmetic.gelu(array(values), array(table)).tolist() == expected
-    assert arithmetic.gelu(array(values), array([0])).tolist() == [max(n, 0) for n in values]
+    assert gelu(array(values), array(table)).tolist() == expected
+    assert gelu(array(values), array([0])).tolist() == [max(n, 0) for n in values]
 
 
 @given(st.lists(st.lists(st.integers(-3, 3), min_size=5, max_size=5), min_size=1, max_size=4))
 def test_ties_go_to_the_lowest_index(logits: Rows) -> None:
-    assert arithmetic.arg_max(array(logits)).tolist() == [row.index(max(row)) for row in logits]
+    assert arg_max(array(logits)).tolist() == [row.index(max(row)) for row in logits]

@@ -16,11 +16,15 @@ from hypothesis import strategies as st
 
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import UnsupportedModel
-from zkllm.exact import arithmetic, bounds, reference
-from zkllm.exact.limits import FLOAT64_LIMIT, VARIANCE_LIMIT
+from zkllm.exact import bounds, reference
+from zkllm.exact.format1 import Attention, Mlp
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import PRECISIONS, build
-from zkllm.exact.specification import Attention, Linear, Mlp, Norm
+from zkllm.integers import FLOAT64_LIMIT, VARIANCE_LIMIT
+from zkllm.operations.activation.exact import gelu
+from zkllm.operations.attention.exact import attention, join_heads
+from zkllm.operations.linear.exact import Linear, linear
+from zkllm.operations.norm.exact import Norm
 from zkllm.tensors import IntArray, magnitude
 
 Floats = npt.NDArray[np.float64]
@@ -66,7 +70,7 @@ def attention_values(model: ExactModel, unit: Attention, x: IntArray) -> list[Va
     products = np.abs(got.query) @ np.abs(got.key).swapaxes(1, 2) + half
     inner = got.attended
     mixed = inner.exponential @ np.abs(got.value) + inner.total[..., None]
-    joined = arithmetic.join_heads(inner.output)
+    joined = join_heads(inner.output)
     return [
         *values,
         ("product", magnitude(products), unit.product),
@@ -82,7 +86,7 @@ def attention_values(model: ExactModel, unit: Attention, x: IntArray) -> list[Va
 def mlp_values(model: ExactModel, unit: Mlp, x: IntArray) -> list[Value]:
     values, normalised = norm_values(x, unit.norm)
     expanded, hidden = linear_values(model, "expand", unit.expand, normalised)
-    activated = arithmetic.gelu(hidden, model.tensor(unit.gelu))
+    activated = gelu(hidden, model.tensor(unit.gelu))
     return [
         *values,
         *expanded,
@@ -245,9 +249,9 @@ def test_heads_may_attend_to_different_rows() -> None:
     large, peak = 1000, 1 << 20
     v = np.array([[[large], [0]], [[0], [large]]])  # head 0 is large in row 0, head 1 in row 1
     q, k = np.array([[[1], [1]]] * 2), np.array([[[peak], [0]], [[0], [peak]]])
-    o = arithmetic.attention(q, k, v, shift=0, table=np.array([1 << 10, 0])).output
+    o = attention(q, k, v, shift=0, table=np.array([1 << 10, 0])).output
     assert (o[:, 1] == large).all()
-    longest_row = max(int((row * row).sum()) for row in arithmetic.join_heads(v))
+    longest_row = max(int((row * row).sum()) for row in join_heads(v))
     assert int((o[:, 1] ** 2).sum()) == 2 * longest_row
 
 
@@ -329,7 +333,7 @@ def test_linear_bounds_every_row_there_is(
             continue
         x = np.array([row])
         assert magnitude(np.abs(x) @ np.abs(w) + np.abs(b) + half) <= layer.accumulator
-        y = arithmetic.linear(x, w, b, shift=shift)[0]
+        y = linear(x, w, b, shift=shift)[0]
         assert all(abs(int(n)) <= limit for n, limit in zip(y, output.entries, strict=True))
         assert magnitude(y) <= layer.output == max(output.entries)
         assert int((y * y).sum()) <= output.norm**2
@@ -350,7 +354,7 @@ def test_rounding_counts_in_the_length_of_a_row() -> None:
     """Sixty-four halves are rounded up to a row of length 8, twice as long as before."""
     w, b = np.ones((1, 64), dtype=np.int64), np.zeros(64, dtype=np.int64)
     _, output = bounds.linear("u", "l", bounds.Vector([1], 1), w, b, 1, ("w", "b"))
-    y = arithmetic.linear(np.array([[1]]), w, b, shift=1)
+    y = linear(np.array([[1]]), w, b, shift=1)
     assert int((y * y).sum()) == 64
     assert output.norm == 8
 

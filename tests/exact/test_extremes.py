@@ -19,8 +19,9 @@ from tests.exact import oracle
 from tests.fitting import fitted, tensors_of, with_entry, with_unit
 from zkllm.errors import UnsupportedModel, WrongMaterial
 from zkllm.exact import bounds, reference
+from zkllm.exact.format1 import Attention, Head, Mlp
 from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import Attention, Embed, Head, Mlp
+from zkllm.operations.embed.exact import Embed
 from zkllm.tensors import IntArray, magnitude
 
 WIDTHS = (8, 16, 32, 64)

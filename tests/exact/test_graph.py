@@ -29,7 +29,6 @@ from zkllm.errors import (
     UnsafePath,
     UnsupportedModel,
 )
-from zkllm.exact import arithmetic
 from zkllm.exact.bounds import norm
 from zkllm.exact.graph import (
     ALLOWED,
@@ -42,7 +41,8 @@ from zkllm.exact.graph import (
 from zkllm.exact.model import ExactModel, save
 from zkllm.exact.nodes import OPSET, Builder, compile_unit
 from zkllm.exact.quantise import PRECISIONS, build
-from zkllm.exact.specification import Architecture, Norm, Specification
+from zkllm.exact.specification import Architecture, Specification
+from zkllm.operations.norm.exact import Norm, layer_norm
 from zkllm.tensors import IntArray
 
 LEVELS = (
@@ -397,7 +397,7 @@ def test_norm_equals_the_reference(
     residues = np.zeros((width, width), dtype=np.int64)
     residues[:, 3] = np.arange(width)
     rows = np.concatenate([extreme_rows(width, bound), residues])
-    expected = arithmetic.layer_norm(rows, shift=n.shift, epsilon=n.epsilon, gain=n.gain)
+    expected = layer_norm(rows, shift=n.shift, epsilon=n.epsilon, gain=n.gain)
     if n.shift:
         assert int(expected.variance.max()).bit_length() >= 59
     (got,) = open_session(model, level).run(None, {"x": rows})

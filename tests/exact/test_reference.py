@@ -13,9 +13,10 @@ import torch
 
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import ConstraintViolation, UnsupportedModel
-from zkllm.exact import arithmetic, reference
+from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import PRECISIONS, build, logit_fraction
+from zkllm.operations.attention.exact import attention
 from zkllm.tensors import IntArray
 
 MakeCheckpoint = Callable[..., Path]
@@ -145,7 +146,7 @@ def test_heads_are_separate(tiny_model: ExactModel) -> None:
     got = reference.attention(tiny_model, unit, x)
     table = tiny_model.tensor(unit.exp)
     for head in range(2):
-        alone = arithmetic.attention(
+        alone = attention(
             got.query[head : head + 1],
             got.key[head : head + 1],
             got.value[head : head + 1],

@@ -15,9 +15,10 @@ from benchmarks.synthetic import trained_statistics, word_tokenizer
 from zkllm.checkpoints import Checkpoint, Config
 from zkllm.digests import sha256
 from zkllm.exact import check
+from zkllm.exact.format1 import Attention, Mlp
 from zkllm.exact.model import ExactModel, save
 from zkllm.exact.quantise import PRECISIONS, build
-from zkllm.exact.specification import Attention, Mlp, Specification, StoredTensor
+from zkllm.exact.specification import Specification, StoredTensor
 from zkllm.tensors import WIDTHS, IntArray, tensor_digest
 
 Json = Any

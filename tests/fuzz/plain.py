@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from zkllm.exact.format1 import Attention, Head, Mlp
 from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import Attention, Embed, Head, Linear, Mlp, Norm
+from zkllm.operations.embed.exact import Embed
+from zkllm.operations.linear.exact import Linear
+from zkllm.operations.norm.exact import Norm
 from zkllm.tensors import IntArray
 
 Integers = np.ndarray[Any, np.dtype[np.object_]]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from zkllm.backends.base import Claim
 from zkllm.errors import ConstraintViolation
-from zkllm.exact.specification import Embed, Head, Specification
+from zkllm.exact.format1 import Head
+from zkllm.exact.specification import Specification
+from zkllm.operations.embed.exact import Embed
 from zkllm.tensors import IntArray, first_beyond
 
 

@@ -19,7 +19,7 @@ from zkllm.errors import (
 )
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import Specification, multiply_adds
+from zkllm.exact.specification import Specification
 from zkllm.progress import Progress, silent
 from zkllm.tensors import IntArray
 
@@ -44,7 +44,7 @@ class ReplayBackend:
         generated: int = 1,
         keys: bool = False,
     ) -> Estimate:
-        work = multiply_adds(specification, unit, tokens)
+        work = specification.lists[unit].work(tokens)
         a = specification.architecture
         largest = 8 * (
             max(a.heads * tokens * tokens, tokens * a.inner) * 4 + 2 * specification.size

@@ -20,16 +20,17 @@ from typing import TypeAlias
 import numpy as np
 
 from zkllm.errors import UnsupportedModel
-from zkllm.exact.limits import FIELD_LIMIT, FLOAT64_LIMIT, INT64_LIMIT, VARIANCE_LIMIT
-from zkllm.exact.specification import (
-    Architecture,
-    Attention,
-    Embed,
-    Head,
-    Linear,
-    Mlp,
-    Norm,
+from zkllm.exact.format1 import Attention, Head, Mlp
+from zkllm.exact.specification import Architecture
+from zkllm.integers import (
+    FIELD_LIMIT,
+    FLOAT64_LIMIT,
+    INT64_LIMIT,
+    VARIANCE_LIMIT,
 )
+from zkllm.operations.embed.exact import Embed
+from zkllm.operations.linear.exact import Linear
+from zkllm.operations.norm.exact import Norm
 from zkllm.tensors import IntArray, magnitude
 
 

@@ -12,16 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from zkllm.errors import InvalidBundle, UnsupportedModel, UntrustedMaterial
 from zkllm.exact import bounds
-from zkllm.exact.specification import (
-    Attention,
-    Embed,
-    Head,
-    Linear,
-    Mlp,
-    Norm,
-    Specification,
-    Unit,
-)
+from zkllm.exact.format1 import Attention, Head, Mlp, Record
+from zkllm.exact.specification import Specification
+from zkllm.operations.embed.exact import Embed
+from zkllm.operations.linear.exact import Linear
+from zkllm.operations.norm.exact import Norm
 
 if TYPE_CHECKING:
     from zkllm.exact.model import ExactModel  # which calls `check_norms` when it is read
@@ -70,8 +65,8 @@ def check_bounds(model: ExactModel) -> None:
         )
 
 
-def prove_unit(model: ExactModel, name: str, bound: int) -> Unit:
-    """Unit `name` with the constants that it has, and the bounds that its integers prove.
+def prove_unit(model: ExactModel, name: str, bound: int) -> Record:
+    """Record `name` with the constants that it has, and the bounds that its integers prove.
 
     `bound` is that of the rows that it reads. Raises `UnsupportedModel` if one leaves the exact
     range.

@@ -11,18 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zkllm.errors import InvalidBundle
+from zkllm.integers import FLOAT64_LIMIT, VARIANCE_LIMIT
 
 if TYPE_CHECKING:
     from zkllm.exact.specification import Architecture  # which holds itself to these limits
-
-FLOAT64_LIMIT = 1 << 52
-"""No value or partial sum that an executor carries in float64 may reach this."""
-VARIANCE_LIMIT = 1 << 61
-"""No variance V may reach this."""
-INT64_LIMIT = 1 << 62
-"""Sums below this are taken in int64, all others in Python's integers."""
-FIELD_LIMIT = 1 << 63
-"""No equation of a prover may span this: its field has a little less than 2^64 elements."""
 
 MAX_TABLE = 1 << 18
 """No table has more entries: GPT-2's have some ten thousand."""

@@ -14,8 +14,10 @@ import numpy as np
 from zkllm.errors import UntrustedMaterial
 from zkllm.exact import tables
 from zkllm.exact.bounds import norm_gain
+from zkllm.exact.format1 import Attention
 from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import Attention, Embed, Specification
+from zkllm.exact.specification import Specification
+from zkllm.operations.embed.exact import Embed
 from zkllm.tensors import IntArray
 
 CLAIMED = ("source", "fractions.residual", "fractions.query", "fractions.key", "fractions.value")

@@ -14,7 +14,12 @@ import numpy as np
 from zkllm.digests import Digest, sha256
 from zkllm.errors import DigestMismatch, InputError, InvalidBundle
 from zkllm.exact.check import check_norms
-from zkllm.exact.specification import MAX_BYTES, Specification, StoredTensor, model_digest
+from zkllm.exact.specification import (
+    MAX_BYTES,
+    Specification,
+    StoredTensor,
+    model_digest,
+)
 from zkllm.exact.stored import check_stored
 from zkllm.files import AnyPath, as_path, read_limited, write_atomically
 from zkllm.tensors import (

@@ -17,18 +17,13 @@ import numpy as np
 import onnx
 
 from zkllm.exact.bounds import require
-from zkllm.exact.limits import FLOAT64_LIMIT, VARIANCE_LIMIT
+from zkllm.exact.format1 import Attention, Head, Mlp, Record
 from zkllm.exact.model import tensor_offsets
-from zkllm.exact.specification import (
-    Attention,
-    Embed,
-    Head,
-    Linear,
-    Mlp,
-    Norm,
-    Specification,
-    Unit,
-)
+from zkllm.exact.specification import Specification
+from zkllm.integers import FLOAT64_LIMIT, VARIANCE_LIMIT
+from zkllm.operations.embed.exact import Embed
+from zkllm.operations.linear.exact import Linear
+from zkllm.operations.norm.exact import Norm
 
 OPSET = 18
 WEIGHTS = "weights.safetensors"
@@ -47,7 +42,7 @@ def spans_of(specification: Specification) -> Spans:
 def compile_unit(specification: Specification, name: str, spans: Spans | None = None) -> Any:
     """The `ModelProto` of one unit; `spans` spares who compiles many to work them out again."""
     units = specification.units()
-    unit: Unit = units[name]
+    unit: Record = units[name]
     # The boundary before a unit; embed reads no boundary.
     place = list(units).index(name) - (specification.embed is not None)
     bound = 0 if isinstance(unit, Embed) else specification.boundary_bounds()[place]
@@ -154,7 +149,7 @@ class Builder:
     def _require(self, value: int, tensor: str, limit: int = FLOAT64_LIMIT) -> None:
         require(value, limit, self._unit, tensor)
 
-    # Operations of `zkllm.exact.arithmetic`
+    # Operations
 
     def _round_shift(self, value: str, shift: int, name: str) -> str:
         """floor(value / 2^shift), where the half that rounds was added before."""

@@ -18,21 +18,19 @@ from zkllm.checkpoints import Checkpoint, FloatArray
 from zkllm.digests import sha256
 from zkllm.errors import UnsupportedModel
 from zkllm.exact import bounds, tables
-from zkllm.exact.limits import FLOAT64_LIMIT
+from zkllm.exact.format1 import Attention, Head, Mlp
 from zkllm.exact.specification import (
     FORMAT,
     Architecture,
-    Attention,
-    Embed,
     ExpTable,
     Fractions,
-    Head,
-    Linear,
-    Mlp,
-    Norm,
     Specification,
     StoredTensor,
 )
+from zkllm.integers import FLOAT64_LIMIT
+from zkllm.operations.embed.exact import Embed
+from zkllm.operations.linear.exact import Linear
+from zkllm.operations.norm.exact import Norm
 from zkllm.tensors import IntArray, magnitude_type, tensor_digest
 
 MAX_WEIGHT_FRACTION = 24

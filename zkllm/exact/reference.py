@@ -6,11 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zkllm import integers
 from zkllm.errors import ConstraintViolation, UnsupportedModel
-from zkllm.exact import arithmetic
-from zkllm.exact.arithmetic import Attended, Normalised
+from zkllm.exact.format1 import Attention, Head, Mlp
 from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import Attention, Embed, Head, Linear, Mlp, Norm
+from zkllm.operations.activation.exact import gelu
+from zkllm.operations.attention import exact as attending
+from zkllm.operations.attention.exact import Attended, join_heads, split_heads
+from zkllm.operations.embed.exact import Embed
+from zkllm.operations.head.exact import arg_max
+from zkllm.operations.linear.exact import Linear, linear
+from zkllm.operations.norm.exact import Norm, Normalised, layer_norm
+from zkllm.operations.unit import Rows
 from zkllm.tensors import IntArray
 
 _HEAD_COLUMNS = 8192
@@ -19,14 +26,12 @@ _HEAD_COLUMNS = 8192
 
 def normalise(x: IntArray, n: Norm) -> Normalised:
     """LayerNorm with the constants of `n`."""
-    return arithmetic.layer_norm(x, shift=n.shift, epsilon=n.epsilon, gain=n.gain)
+    return layer_norm(x, shift=n.shift, epsilon=n.epsilon, gain=n.gain)
 
 
 def apply(model: ExactModel, layer: Linear, x: IntArray) -> IntArray:
     """One linear layer of `model`."""
-    return arithmetic.linear(
-        x, model.tensor(layer.weight), model.tensor(layer.bias), shift=layer.shift
-    )
+    return linear(x, model.tensor(layer.weight), model.tensor(layer.bias), shift=layer.shift)
 
 
 def embed(model: ExactModel, unit: Embed, ids: IntArray) -> IntArray:
@@ -66,18 +71,18 @@ def attention(model: ExactModel, unit: Attention, x: IntArray) -> AttentionValue
     heads = model.specification.architecture.heads
     norm = normalise(x, unit.norm)
     q, k, v = (
-        arithmetic.split_heads(apply(model, layer, norm.output), heads)
+        split_heads(apply(model, layer, norm.output), heads)
         for layer in (unit.query, unit.key, unit.value)
     )
-    attended = arithmetic.attention(q, k, v, shift=unit.score_shift, table=model.tensor(unit.exp))
-    projected = apply(model, unit.out, arithmetic.join_heads(attended.output))
+    attended = attending.attention(q, k, v, shift=unit.score_shift, table=model.tensor(unit.exp))
+    projected = apply(model, unit.out, join_heads(attended.output))
     return AttentionValues(norm, q, k, v, attended, projected, x + projected)
 
 
 def mlp(model: ExactModel, unit: Mlp, x: IntArray) -> IntArray:
     """[T, d] to [T, d]."""
     hidden = apply(model, unit.expand, normalise(x, unit.norm).output)
-    activated = arithmetic.gelu(hidden, model.tensor(unit.gelu))
+    activated = gelu(hidden, model.tensor(unit.gelu))
     return x + apply(model, unit.project, activated)
 
 
@@ -89,8 +94,8 @@ def head(model: ExactModel, unit: Head, x: IntArray) -> IntArray:
     highest: IntArray | None = None
     for start in range(0, weight.shape[1], _HEAD_COLUMNS):
         columns = slice(start, start + _HEAD_COLUMNS)
-        logits = arithmetic.matmul(normalised, weight[:, columns]) + bias[columns]
-        index = arithmetic.arg_max(logits)
+        logits = integers.matmul(normalised, weight[:, columns]) + bias[columns]
+        index = arg_max(logits)
         value = logits[np.arange(len(x)), index]
         # strictly greater: an equal logit at a higher id loses the tie
         wins = np.ones(len(x), dtype=bool) if highest is None else value > highest
@@ -105,27 +110,19 @@ def logits(model: ExactModel, x: IntArray) -> IntArray:
     if unit is None:
         raise UnsupportedModel("a fragment has no head")
     normalised = normalise(x, unit.norm).output
-    return arithmetic.matmul(normalised, model.tensor(unit.weight)) + model.tensor(unit.bias)
+    return integers.matmul(normalised, model.tensor(unit.weight)) + model.tensor(unit.bias)
 
 
 def run_unit(model: ExactModel, name: str, x: IntArray) -> IntArray:
     """The output of unit `name` for the input `x`: ids [T] for embed, rows [T, d] for the rest."""
-    unit = model.specification.units()[name]
-    if isinstance(unit, Embed):
-        return embed(model, unit, x)
-    if isinstance(unit, Attention):
-        return attention(model, unit, x).output
-    if isinstance(unit, Mlp):
-        return mlp(model, unit, x)
-    return head(model, unit, x)
+    return model.specification.lists[name].run(x, model.tensor)
 
 
 def forward(model: ExactModel, x: IntArray) -> list[IntArray]:
     """All boundaries: `x` is ids [T] for a text model, rows [T, d] for a fragment."""
-    spec = model.specification
-    rows = x if spec.embed is None else embed(model, spec.embed, x)
-    boundaries = [rows]
-    for attention_unit, mlp_unit in zip(spec.attention, spec.mlp, strict=True):
-        boundaries.append(attention(model, attention_unit, boundaries[-1]).output)
-        boundaries.append(mlp(model, mlp_unit, boundaries[-1]))
+    boundaries = [] if model.specification.embed is not None else [x]
+    for unit in model.specification.lists.values():
+        if isinstance(unit.output, Rows):
+            x = unit.run(x, model.tensor)
+            boundaries.append(x)
     return boundaries

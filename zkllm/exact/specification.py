@@ -15,22 +15,23 @@ from typing import Any, Literal
 
 from zkllm.digests import Digest, canonical_json, parse_canonical_json, tagged
 from zkllm.errors import InvalidBundle, UnsupportedVersion
+from zkllm.exact import format1
+from zkllm.exact.format1 import Attention, Head, Mlp, Record
 from zkllm.exact.limits import (
-    FLOAT64_LIMIT,
     MAX_STOP_IDS,
     MAX_TABLE,
     check_numbers,
     check_sizes,
 )
+from zkllm.integers import FLOAT64_LIMIT
+from zkllm.operations.embed.exact import Embed
+from zkllm.operations.unit import Unit
 from zkllm.records import from_json, to_json, word
 from zkllm.tensors import TensorType
 
 FORMAT = 1
 MAX_BYTES = 4 << 20
 """No specification is longer: with every size at its cap, and every number, it has 3.4 MB."""
-
-_TABLES: Mapping[str, str] = {"exp": "table.exp", "gelu": "table.gelu"}
-"""The name of a table by the field that names it; all units share one."""
 
 Activation = Literal["gelu_new", "gelu", "relu"]
 
@@ -80,94 +81,6 @@ class ExpTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Norm:
-    """LayerNorm's constants and proven bounds (`arithmetic.layer_norm`)."""
-
-    shift: int
-    """t."""
-    epsilon: int
-    """E."""
-    gain: int
-    """K."""
-    centred: int
-    """Bound on |c|."""
-    variance: int
-    """Bound on V; below 2^61."""
-    output: int
-    """Bound on |x̂|."""
-
-
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """round((x·W + b) / 2^s), with proven bounds."""
-
-    weight: str
-    bias: str
-    shift: int
-    accumulator: int
-    """Bound on the sum of the absolute values of all terms, bias and rounding included."""
-    output: int
-    """Bound on |y|."""
-
-
-@dataclass(frozen=True, slots=True)
-class Embed:
-    """x = wte[id] + wpe[position]."""
-
-    tokens: str
-    positions: str
-    output: int
-
-
-@dataclass(frozen=True, slots=True)
-class Attention:
-    """x + out(attention(norm(x)))."""
-
-    norm: Norm
-    query: Linear
-    key: Linear
-    value: Linear
-    score_shift: int
-    product: int
-    """Bound on the sum of |q·k| terms, rounding included."""
-    score: int
-    """Bound on |s|."""
-    exp: str
-    total: int
-    """Bound on S at the full context."""
-    mixed: int
-    """Bound on Σ e·|v| + S at the full context."""
-    out: Linear
-    output: int
-    """Bound on the residual stream after the unit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mlp:
-    """x + project(gelu(expand(norm(x))))."""
-
-    norm: Norm
-    expand: Linear
-    gelu: str
-    project: Linear
-    output: int
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """arg-max of norm(x)·W + b: raw accumulators, ties to the lowest id."""
-
-    norm: Norm
-    weight: str
-    bias: str
-    logit: int
-    """Bound on the sum of the absolute values of all terms of a logit."""
-
-
-Unit = Embed | Attention | Mlp | Head
-
-
-@dataclass(frozen=True, slots=True)
 class StoredTensor:
     """One integer tensor of the model."""
 
@@ -205,13 +118,13 @@ class Specification:
     stop_ids: tuple[int, ...]
     """Tokens after which a completion may end early."""
 
-    def units(self) -> Mapping[str, Unit]:
+    def units(self) -> Mapping[str, Record]:
         """All units by name, in the order of the computation."""
         return self._units
 
     @functools.cached_property
-    def _units(self) -> Mapping[str, Unit]:
-        named: dict[str, Unit] = {}
+    def _units(self) -> Mapping[str, Record]:
+        named: dict[str, Record] = {}
         if self.embed is not None:
             named["embed"] = self.embed
         for i, (attention, mlp) in enumerate(zip(self.attention, self.mlp, strict=True)):
@@ -221,6 +134,13 @@ class Specification:
         if self.head is not None:
             named["head"] = self.head
         return named
+
+    @functools.cached_property
+    def lists(self) -> Mapping[str, Unit]:
+        """All units as lists of steps, by name, in the order of the computation."""
+        bounds = {"embed": self.input, **self._input_bounds}
+        a = self.architecture
+        return {name: format1.read(name, r, a, bounds[name]) for name, r in self._units.items()}
 
     def boundary_bounds(self) -> list[int]:
         """Bound of every boundary: input of the first block, then output of every block unit."""
@@ -313,39 +233,20 @@ class Specification:
         for name, shape in shapes.items():
             if name not in self.tensors or self.tensors[name].shape != shape:
                 raise InvalidBundle(f"spec.json: expected a tensor {name} of shape {list(shape)}")
-        for name in _TABLES.values():
+        for name in format1.TABLES.values():
             found = self.tensors[name].shape if name in self.tensors else ()
             if len(found) != 1 or found[0] > MAX_TABLE:
                 raise InvalidBundle(
                     f"spec.json: expected a table {name} of at most {MAX_TABLE} entries, "
                     f"got shape {list(found)}"
                 )
-        unread = set(self.tensors) - set(shapes) - set(_TABLES.values())
+        unread = set(self.tensors) - set(shapes) - set(format1.TABLES.values())
         if unread:
             raise InvalidBundle(f"spec.json: tensor {word(min(unread))} belongs to no unit")
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape that each weight must have, tables excepted."""
-        a = self.architecture
-        shapes: dict[str, tuple[int, ...]] = {}
-
-        def linear(layer: Linear, n: int, m: int) -> None:
-            shapes[layer.weight] = (n, m)
-            shapes[layer.bias] = (m,)
-
-        if self.embed is not None:
-            shapes[self.embed.tokens] = (a.vocabulary, a.width)
-            shapes[self.embed.positions] = (a.context, a.width)
-        for unit in self.attention:
-            for layer in (unit.query, unit.key, unit.value, unit.out):
-                linear(layer, a.width, a.width)
-        for mlp in self.mlp:
-            linear(mlp.expand, a.width, a.inner)
-            linear(mlp.project, a.inner, a.width)
-        if self.head is not None:
-            shapes[self.head.weight] = (a.width, a.vocabulary)
-            shapes[self.head.bias] = (a.vocabulary,)
-        return shapes
+        return {n: dims for unit in self.lists.values() for n, dims in unit.weights().items()}
 
 
 def _tensor_names(part: Any, place: str) -> Iterator[tuple[str, str]]:
@@ -357,20 +258,9 @@ def _tensor_names(part: Any, place: str) -> Iterator[tuple[str, str]]:
     for field in dataclasses.fields(part):
         value, expected = getattr(part, field.name), f"{place}.{field.name}"
         if isinstance(value, str):
-            yield _TABLES.get(field.name, expected), value
+            yield format1.TABLES.get(field.name, expected), value
         elif dataclasses.is_dataclass(value):
             yield from _tensor_names(value, expected)
-
-
-def multiply_adds(specification: Specification, unit: str, tokens: int) -> int:
-    """Products that `unit` sums for a run of `tokens` positions; one row for the head."""
-    a = specification.architecture
-    found = specification.units()[unit]
-    if isinstance(found, Attention):
-        return 4 * tokens * a.width**2 + tokens * (tokens + 1) * a.width
-    if isinstance(found, Mlp):
-        return 2 * tokens * a.width * a.inner
-    return a.width * a.vocabulary if isinstance(found, Head) else 0
 
 
 def model_digest(specification: bytes) -> Digest:

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from zkllm.errors import WrongMaterial
-from zkllm.exact.limits import FLOAT64_LIMIT
 from zkllm.exact.specification import Specification
+from zkllm.integers import FLOAT64_LIMIT
 from zkllm.records import word
 from zkllm.tensors import StoredArray
 

@@ -25,14 +25,16 @@ from tests.backends.ezkl.circuits import (
     unit_circuit,
     with_hint,
 )
+from zkllm import integers as whole
 from zkllm.backends.ezkl import circuit as circuits
 from zkllm.backends.ezkl import recipe
 from zkllm.backends.ezkl.equations import Circuit, Lookup, Values, integers
 from zkllm.backends.ezkl.recipe import FIELD
 from zkllm.errors import ConstraintViolation, UnsupportedModel
-from zkllm.exact import arithmetic, reference
+from zkllm.exact import reference
+from zkllm.exact.format1 import Attention
 from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import Attention
+from zkllm.operations.attention.exact import attention
 from zkllm.tensors import IntArray
 
 Public = dict[str, IntArray]
@@ -238,14 +240,14 @@ def test_a_future_token(model: ExactModel, circuit: Circuit, public: Public, exp
     unit = model.specification.units()[UNIT]
     assert isinstance(unit, Attention)
     inner = reference.attention(model, unit, public["x"])
-    scores = arithmetic.round_shift(
-        arithmetic.matmul(inner.query, inner.key.swapaxes(-1, -2)), unit.score_shift
+    scores = whole.round_shift(
+        whole.matmul(inner.query, inner.key.swapaxes(-1, -2)), unit.score_shift
     )
     weights = model.tensor(unit.exp)[
         np.minimum(scores.max(axis=-1, keepdims=True) - scores, RECIPE.window.size - 1)
     ]
     total = weights.sum(axis=-1, keepdims=True)
-    seeing = arithmetic.round_div(arithmetic.matmul(weights, inner.value), total)
+    seeing = whole.round_div(whole.matmul(weights, inner.value), total)
     offset = integers(seeing.transpose(1, 0, 2)) + unit.value.output + RECIPE.window.low
     refused = _attack(circuit, public, exp, mixed__0=lambda _, __: offset)
     assert refused
@@ -331,7 +333,7 @@ def small() -> tuple[Circuit, Public, Lookup]:
     query, key, value = (random.integers(-60, 61, (4, 1, 4)) for _ in range(3))
     heads = [tensor.transpose(1, 0, 2) for tensor in (query, key, value)]
     table = np.array([table_lookup(chosen)(-z) for z in range(chosen.window.size)])
-    output = arithmetic.attention(*heads, shift=4, table=table).output.transpose(1, 0, 2)
+    output = attention(*heads, shift=4, table=table).output.transpose(1, 0, 2)
     shape = circuits.HeadShape(tokens=4, width=4, shift=4, bound=60, score=1100)
     built = circuits.head(shape, chosen, output)
     return built, {"q": query, "k": key, "v": value}, table_lookup(chosen)

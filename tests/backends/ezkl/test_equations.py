@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.backends.ezkl.circuits import Compiled, Override, forge, small_recipe, table_lookup
+from zkllm import integers as whole
 from zkllm.backends.ezkl import recipe
 from zkllm.backends.ezkl.equations import Circuit, integers
 from zkllm.backends.ezkl.recipe import FIELD, Window
 from zkllm.errors import BackendError, ConstraintViolation, UnsupportedModel
-from zkllm.exact import arithmetic
 from zkllm.exact.tables import exp_ezkl
 from zkllm.tensors import IntArray, magnitude_type, tensor_digest
 
@@ -89,7 +89,7 @@ def test_divide_has_one_quotient(divisor: int) -> None:
     q = circuit.public_input("q", (len(numbers),), 10**6)
     circuit.divide("d", lambda c: n * c, q, divisor)
     circuit.check_no_wrap()
-    right = arithmetic.round_div(np.array(numbers), divisor)
+    right = whole.round_div(np.array(numbers), divisor)
     for off in (-2, -1, 0, 1, 2):
         public = {"n": np.array(numbers), "q": right + off}
         found = circuit.violations(forge(circuit, public, no_exp, {}))
@@ -133,7 +133,7 @@ def test_quotient_by_is_round_div(window: Window) -> None:
     circuit.check_no_wrap()
     public = {"n": n, "d": d}
     values = circuit.honest(public, no_exp)
-    assert (values[quotient] == arithmetic.round_div(n, d)).all()
+    assert (values[quotient] == whole.round_div(n, d)).all()
     for hint, wrong in (("q.0", "q.remainder"), ("q.half.0", "q.half")):
         for by in (-1, 1):
             forged = forge(circuit, public, no_exp, {hint: plus(by)})

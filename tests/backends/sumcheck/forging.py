@@ -18,6 +18,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
+from tests.arithmetic import HOMES
 from zkllm.backends.base import Claim
 from zkllm.backends.sumcheck import units
 from zkllm.backends.sumcheck.backend import context_of
@@ -34,11 +35,13 @@ from zkllm.engines.sumcheck.rounds import Fractions
 from zkllm.engines.sumcheck.verifier import Verifier
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ProofRejected
-from zkllm.exact import arithmetic, reference
+from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import Precision, build
-from zkllm.exact.specification import ExpTable, Linear, Norm, Specification
+from zkllm.exact.specification import ExpTable, Specification
 from zkllm.exact.specification import Fractions as FractionBits
+from zkllm.operations.linear.exact import Linear
+from zkllm.operations.norm.exact import Norm
 from zkllm.tensors import IntArray
 
 PRECISION = Precision("small", 8, FractionBits(*[6] * 7), ExpTable("free", 5, 6, 0))
@@ -332,13 +335,13 @@ def operation_of(circuit: Circuit, name: str) -> Any:
 
 @contextmanager
 def lying(name: str, lie: Callable[..., Any]) -> Iterator[None]:
-    """`arithmetic.<name>` gives `lie(honest result, *arguments)`."""
-    honest = getattr(arithmetic, name)
+    """The function `name` of exact arithmetic gives `lie(honest result, *arguments)`."""
+    honest = getattr(HOMES[name], name)
 
     def told(*arguments: Any, **constants: Any) -> Any:
         return lie(honest(*arguments, **constants), *arguments, **constants)
 
-    with patch.object(arithmetic, name, told):
+    with patch.object(HOMES[name], name, told):
         yield
 
 

@@ -40,8 +40,10 @@ from zkllm.engines.sumcheck.plan import Combination
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation, ProofRejected, UnsupportedModel
 from zkllm.exact import reference
-from zkllm.exact.arithmetic import Attended, Normalised, isqrt, matmul, round_div
 from zkllm.exact.model import ExactModel
+from zkllm.integers import isqrt, matmul, round_div
+from zkllm.operations.attention.exact import Attended
+from zkllm.operations.norm.exact import Normalised
 from zkllm.tensors import IntArray
 
 ATTENTION, MLP, HEAD, EMBED = "attention[1]", "mlp[0]", "head", "embed"

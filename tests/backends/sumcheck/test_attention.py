@@ -10,15 +10,17 @@ from zkllm.backends.sumcheck.attention import CausalAttention
 from zkllm.engines.sumcheck.plan import Plan
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation, UnsupportedModel
-from zkllm.exact import arithmetic, specification
+from zkllm.exact.format1 import Attention
 from zkllm.exact.model import ExactModel
+from zkllm.operations.attention.exact import Attended
+from zkllm.operations.attention.exact import attention as exact_attention
 from zkllm.tensors import IntArray
 
 EXP = np.array([64, 40, 25, 15, 9, 6, 4, 2, 1, 0])
 BOUND = 300
 
 
-def unit(model: ExactModel, *, shift: int, score: int, value: int) -> specification.Attention:
+def unit(model: ExactModel, *, shift: int, score: int, value: int) -> Attention:
     """The attention of a model with other numbers."""
     found = model.specification.attention[0]
     return replace(found, score_shift=shift, score=score, value=replace(found.value, output=value))
@@ -57,9 +59,9 @@ class Attending:
         output = self.attention.fill(witness, self.q, self.k, self.v)
         assert (output == self.expected().output.transpose(1, 0, 2)).all()
 
-    def expected(self) -> arithmetic.Attended:
+    def expected(self) -> Attended:
         heads = [x.transpose(1, 0, 2) for x in (self.q, self.k, self.v)]
-        return arithmetic.attention(*heads, shift=self.shift, table=self.table)
+        return exact_attention(*heads, shift=self.shift, table=self.table)
 
 
 # The equations, in integers

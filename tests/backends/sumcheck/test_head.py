@@ -10,8 +10,8 @@ from zkllm.engines.sumcheck.plan import Plan
 from zkllm.engines.sumcheck.protocol import make_proof
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation, UnsupportedModel
-from zkllm.exact import arithmetic
 from zkllm.exact.model import ExactModel
+from zkllm.operations.head.exact import arg_max
 
 BOUND = 200
 
@@ -57,7 +57,7 @@ def test_margins_are_what_the_chosen_logit_is_ahead_of_each_other(
     rows: int, tiny_model: ExactModel
 ) -> None:
     choosing = Choosing(tiny_model, rows)
-    assert choosing.ids == tuple(arithmetic.arg_max(choosing.logits))
+    assert choosing.ids == tuple(arg_max(choosing.logits))
     margin = choosing.circuit.witness().integers(choosing.margins.margin.value)
     for i, chosen in enumerate(choosing.ids):
         for j, logit in enumerate(choosing.logits[i]):

@@ -22,8 +22,12 @@ from zkllm.engines.sumcheck.party import Party
 from zkllm.engines.sumcheck.plan import Number, Plan
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation, UnsupportedModel
-from zkllm.exact import arithmetic, bounds, specification
+from zkllm.exact import bounds
 from zkllm.exact.model import ExactModel
+from zkllm.operations.activation.exact import gelu as exact_gelu
+from zkllm.operations.linear.exact import Linear as LinearNumbers
+from zkllm.operations.linear.exact import linear as exact_linear
+from zkllm.operations.norm.exact import layer_norm
 from zkllm.tensors import IntArray, magnitude
 
 ROWS = [1, 3, 37, 64, 65]
@@ -146,7 +150,7 @@ def require_normalised(circuit: Alone, norm: Norm, x: IntArray) -> None:
     )
     n, width = norm.constants, x.shape[1]
     divisor = width << n.shift
-    expected = arithmetic.layer_norm(x, shift=n.shift, epsilon=n.epsilon, gain=n.gain)
+    expected = layer_norm(x, shift=n.shift, epsilon=n.epsilon, gain=n.gain)
     assert (c == expected.centred).all()
     assert (root + 1 == expected.sigma).all()
     assert (output == expected.output).all()
@@ -276,7 +280,7 @@ def linear_alone(
     weight, bias = random.integers(-128, 128, (n, m)), random.integers(-9000, 9001, m)
     stored = ExactModel.in_memory(model.specification, {"w": weight, "b": bias})
     accumulator = 500 * 128 * n + 9000 + (1 << shift)
-    layer = specification.Linear("w", "b", shift, accumulator, (accumulator >> shift) + 1)
+    layer = LinearNumbers("w", "b", shift, accumulator, (accumulator >> shift) + 1)
     plan = Plan(limb)
     number = plan.signed("x", x.shape, 500)
     y = plan.signed("y", (rows, *outer), layer.output)
@@ -286,7 +290,7 @@ def linear_alone(
     def fill(witness: Witness) -> None:
         witness.store_number(number, x)
         found = linear.fill(witness, stored, x)
-        expected = arithmetic.linear(x.reshape(rows, n), weight, bias, shift=shift)
+        expected = exact_linear(x.reshape(rows, n), weight, bias, shift=shift)
         assert (found == expected.reshape(rows, *outer)).all()
         rest = witness.integers(linear.rest.value).reshape(rows, m)
         half = (1 << shift) // 2
@@ -335,7 +339,7 @@ def test_other_weights_are_refused(name: str, tiny_model: ExactModel) -> None:
     tensors = {name: circuit.weights.tensor(name).copy() for name in "wb"}
     tensors[name].reshape(-1)[3] += 1
     other = ExactModel.in_memory(circuit.weights.specification, tensors)
-    replace(circuit, model=other).refuse("linear", lambda _: None)
+    replace(circuit, weights=other).refuse("linear", lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +350,7 @@ def test_a_linear_layer_that_could_wrap_is_refused(
     accumulator: int, largest: int, shift: int
 ) -> None:
     def make(accumulator: int, largest: int) -> Linear:
-        layer = specification.Linear("w", "b", shift, accumulator, 1)
+        layer = LinearNumbers("w", "b", shift, accumulator, 1)
         plan = Plan(16)
         x = plan.column("x", (3, 5))
         return Linear(plan, "linear", x, (4,), layer, largest)
@@ -381,7 +385,7 @@ def gelu_alone(
 
     def fill(witness: Witness) -> None:
         found = gelu.fill(witness, hidden)
-        assert (found == arithmetic.gelu(hidden, table)).all()
+        assert (found == exact_gelu(hidden, table)).all()
         assert (witness.integers(gelu.input) == hidden).all()
         assert (witness.integers(gelu.output) == found).all()
         assert magnitude(hidden) <= gelu.largest

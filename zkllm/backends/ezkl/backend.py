@@ -34,7 +34,7 @@ from zkllm.errors import (
     WrongMaterial,
 )
 from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import Specification, multiply_adds
+from zkllm.exact.specification import Specification
 from zkllm.files import read_limited, unit_file_name
 from zkllm.progress import Progress, silent
 from zkllm.records import word
@@ -70,7 +70,7 @@ class EzklBackend:
         chosen = recipe.load(_RECIPE)
         no_weights = circuits.no_weights(specification)
         built = circuits.attention(specification, unit, tokens, chosen, no_weights)
-        made = _estimate(built, chosen, multiply_adds(specification, unit, tokens))
+        made = _estimate(built, chosen, specification.lists[unit].work(tokens))
         if made.evidence_bytes > proofs.MAX_PROOF:
             raise UnsupportedModel(
                 f"{unit}: expected a proof of at most {proofs.MAX_PROOF} bytes, "

@@ -24,7 +24,10 @@ from zkllm.backends.ezkl.equations import (
 from zkllm.backends.ezkl.recipe import Recipe
 from zkllm.errors import UnsupportedModel
 from zkllm.exact import tables
-from zkllm.exact.specification import Attention, Linear, Norm, Specification, multiply_adds
+from zkllm.exact.format1 import Attention
+from zkllm.exact.specification import Specification
+from zkllm.operations.linear.exact import Linear
+from zkllm.operations.norm.exact import Norm
 from zkllm.tensors import IntArray
 
 MAX_PRODUCTS = 1 << 22
@@ -72,7 +75,7 @@ def attention(
             f"got {tokens}",
             hint="zkllm run --pad T fills a run up",
         )
-    products = multiply_adds(specification, unit, tokens)
+    products = specification.lists[unit].work(tokens)
     if products > MAX_PRODUCTS:
         raise UnsupportedModel(
             f"{unit}: expected at most {MAX_PRODUCTS} multiply-adds in a circuit, got {products}",
@@ -111,7 +114,7 @@ def no_weights(specification: Specification) -> Tensors:
 
 
 def _layer_norm(circuit: Circuit, x: Expression, norm: Norm) -> Expression:
-    """x̂ of `arithmetic.layer_norm`, [T, d]."""
+    """x̂ of `layer_norm`, [T, d]."""
     tokens, width = x.shape
     ones = circuit.constant(integers(np.ones(width, dtype=np.int64)))
     total = circuit.einsum("td,d->t", x, ones).reshape(tokens, 1)
@@ -168,7 +171,7 @@ def heads_of_attention(
     score: int,
     bound: int,
 ) -> Expression:
-    """O of `arithmetic.attention`, [T, h, d_head], of q, k and v in the same shape.
+    """O of the exact `attention`, [T, h, d_head], of q, k and v in the same shape.
 
     `score` bounds |s|, `bound` the values. Only the causal pairs j <= i exist, so that no mask is
     needed; they stand row after row.

@@ -334,7 +334,7 @@ class Circuit:
         """round(numerator / divisor) for a divisor from 1 to `limit`, as a hint of its own.
 
         g = floor(divisor/2) is a hint with divisor - 2g in {0, 1}; then r = numerator + g -
-        quotient·divisor with 0 <= r < divisor is `arithmetic.round_div` word for word, for even
+        quotient·divisor with 0 <= r < divisor is `integers.round_div` word for word, for even
         and odd divisors.
         """
         low, high = self.window.low, self.window.high
@@ -528,7 +528,7 @@ def _flat(parts: Sequence[Integers]) -> list[int]:
 
 
 def round_div(n: Integers, d: Integers | int) -> Integers:
-    """`arithmetic.round_div` on Python integers."""
+    """`integers.round_div` on Python integers."""
     return integers((n + d // 2) // d)
 
 

@@ -12,8 +12,8 @@ from zkllm.backends.ezkl.equations import Circuit
 from zkllm.backends.ezkl.process import Operations
 from zkllm.backends.ezkl.recipe import Recipe
 from zkllm.errors import BackendError
+from zkllm.exact.format1 import Attention
 from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import Attention
 from zkllm.tensors import IntArray
 
 

@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 
+from zkllm import integers
 from zkllm.backends.sumcheck.operations import bits_of, require_no_wrap
 from zkllm.engines.sumcheck.field import (
     HALF,
@@ -42,7 +43,8 @@ from zkllm.engines.sumcheck.multilinear import (
 from zkllm.engines.sumcheck.party import Party
 from zkllm.engines.sumcheck.plan import Combination, Lookup, Number, Plan
 from zkllm.engines.sumcheck.witness import Witness
-from zkllm.exact import arithmetic, specification
+from zkllm.exact.format1 import Attention
+from zkllm.operations.attention import exact
 from zkllm.tensors import IntArray
 
 
@@ -58,7 +60,7 @@ class CausalAttention:
         query: Number,
         key: Number,
         value: Number,
-        unit: specification.Attention,
+        unit: Attention,
         table: IntArray,
     ) -> None:
         self.query, self.key, self.value = query.value, key.value, value.value
@@ -97,7 +99,7 @@ class CausalAttention:
     def fill(self, witness: Witness, q: IntArray, k: IntArray, v: IntArray) -> IntArray:
         """The output, shape [T, h, d_head], of q, k, v of that shape."""
         heads = [x.transpose(1, 0, 2) for x in (q, k, v)]
-        attended = arithmetic.attention(*heads, shift=self.shift, table=self.table)
+        attended = exact.attention(*heads, shift=self.shift, table=self.table)
         causal = np.tri(len(q), dtype=bool)
         distance = np.where(causal, attended.maximum[..., None] - attended.score, 0)
         index = np.minimum(distance, self.cap)
@@ -111,7 +113,7 @@ class CausalAttention:
         np.put_along_axis(marker, first[..., None], 1, axis=-1)
         witness.store(self.marker, marker)
         if self.rest is not None:
-            products = arithmetic.matmul(heads[0], heads[1].swapaxes(-1, -2))
+            products = integers.matmul(heads[0], heads[1].swapaxes(-1, -2))
             rest = (products + (1 << self.shift >> 1)) & ((1 << self.shift) - 1)
             witness.store_number(self.rest, np.where(causal, rest, 0))
         witness.store(self.total, attended.total)
@@ -119,7 +121,7 @@ class CausalAttention:
         witness.store_number(self.odd, attended.total % 2)
         output = attended.output.transpose(1, 0, 2)
         divisor = attended.total.T[:, :, None]
-        mixed = arithmetic.matmul(attended.exponential, heads[2]).transpose(1, 0, 2)
+        mixed = integers.matmul(attended.exponential, heads[2]).transpose(1, 0, 2)
         low = mixed + divisor // 2 - output * divisor
         witness.store_number(self.output, output)
         witness.store_number(self.low, low)
@@ -205,7 +207,7 @@ class CausalAttention:
     def _products(self, party: Party) -> IntArray:
         """All q·k, shape [h, T, T], for the prover."""
         q, k = (party.integers(x).transpose(1, 0, 2) for x in (self.query, self.key))
-        return arithmetic.matmul(q, k.swapaxes(-1, -2))
+        return integers.matmul(q, k.swapaxes(-1, -2))
 
     def _check_products(self, party: Party, at: Point, product: Ext) -> None:
         """(6) The products at (h, i, j) are Σ_c q(i, h, c)·k(j, h, c)."""

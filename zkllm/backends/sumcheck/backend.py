@@ -32,8 +32,9 @@ from zkllm.errors import (
     UnsupportedModel,
     UntrustedMaterial,
 )
+from zkllm.exact.format1 import Attention, Mlp
 from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import Attention, Mlp, Specification
+from zkllm.exact.specification import Specification
 from zkllm.exact.stored import check_range
 from zkllm.extras import require_packages
 from zkllm.files import read_limited, unit_file_name, write_atomically

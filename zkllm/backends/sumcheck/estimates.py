@@ -17,8 +17,10 @@ from zkllm.engines.sumcheck.plan import total
 from zkllm.engines.sumcheck.protocol import Circuit, Context, require_bits, run_protocol
 from zkllm.engines.sumcheck.verifier import Verifier
 from zkllm.errors import UnsupportedModel
+from zkllm.exact.format1 import Attention, Head
 from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import Attention, Embed, Head, Specification, multiply_adds
+from zkllm.exact.specification import Specification
+from zkllm.operations.embed.exact import Embed
 from zkllm.tensors import IntArray
 
 # Fitted to units of GPT-2 small at T = 16 to 1024, held and committed (`benchmarks.sumcheck`).
@@ -119,7 +121,7 @@ def estimate(
     `UnsupportedModel` if a proof would have too little soundness.
     """
     circuit = circuit_of(specification, unit, tokens, generated)
-    work = multiply_adds(specification, unit, tokens)
+    work = specification.lists[unit].work(tokens)
     cells = circuit.plan.cost()
     weights = sum(size(dims) for dims in circuit.plan.weights.values())
     proof, _ = rehearse(circuit, committed=committed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from zkllm import integers
 from zkllm.backends.sumcheck.operations import bits_of, require_no_wrap
 from zkllm.engines.sumcheck.field import (
     ONE,
@@ -22,7 +23,8 @@ from zkllm.engines.sumcheck.plan import Combination, Plan
 from zkllm.engines.sumcheck.selection import Selection, selected
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation
-from zkllm.exact import arithmetic, specification
+from zkllm.exact.format1 import Head
+from zkllm.operations.head.exact import arg_max
 from zkllm.tensors import IntArray
 
 
@@ -33,7 +35,7 @@ class Margins:
         self,
         plan: Plan,
         x: Combination,
-        unit: specification.Head,
+        unit: Head,
         vocabulary: int,
         ids: tuple[int, ...],
     ) -> None:
@@ -47,14 +49,14 @@ class Margins:
 
     def fill(self, witness: Witness, model: Weights, x: IntArray) -> None:
         """Raises `ConstraintViolation` for an id that is not the arg-max of its row."""
-        logits = arithmetic.matmul(x, model.tensor(self.unit.weight))
+        logits = integers.matmul(x, model.tensor(self.unit.weight))
         logits += model.tensor(self.unit.bias)
         ids = np.array(self.ids)
         best = np.take_along_axis(logits, ids[:, None], axis=1)
         margin = best - logits - (np.arange(self.vocabulary) < ids[:, None])
         for i, j in np.argwhere(margin < 0)[:1]:
             raise ConstraintViolation(
-                f"head: row {i} has the arg-max {arithmetic.arg_max(logits)[i]}, "
+                f"head: row {i} has the arg-max {arg_max(logits)[i]}, "
                 f"the claim says {self.ids[i]}: token {j} has the logit {logits[i, j]}, "
                 f"the claimed one {best[i, 0]}"
             )

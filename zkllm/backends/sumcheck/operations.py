@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from zkllm import integers
 from zkllm.engines.sumcheck.field import (
     MODULUS,
     ONE,
@@ -38,7 +39,8 @@ from zkllm.engines.sumcheck.party import Party, Weights
 from zkllm.engines.sumcheck.plan import Combination, Lookup, Number, Plan
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import UnsupportedModel
-from zkllm.exact import arithmetic, specification
+from zkllm.operations.linear.exact import Linear as LinearNumbers
+from zkllm.operations.norm import exact as normalising
 from zkllm.tensors import IntArray
 
 
@@ -100,7 +102,7 @@ class Norm:
     """LayerNorm of public rows x [n, d]."""
 
     def __init__(
-        self, plan: Plan, name: str, rows: int, width: int, bound: int, n: specification.Norm
+        self, plan: Plan, name: str, rows: int, width: int, bound: int, n: normalising.Norm
     ) -> None:
         self.name, self.constants, self.dims = name, n, (rows, width)
         self.divisor = width << n.shift
@@ -131,7 +133,7 @@ class Norm:
 
     def fill(self, witness: Witness, x: IntArray) -> IntArray:
         n, (_, width) = self.constants, self.dims
-        values = arithmetic.layer_norm(x, shift=n.shift, epsilon=n.epsilon, gain=n.gain)
+        values = normalising.layer_norm(x, shift=n.shift, epsilon=n.epsilon, gain=n.gain)
         root = values.sigma - 1
         below = values.variance - root * root
         shifted = width * x - x.sum(axis=1, keepdims=True) + self.divisor // 2
@@ -246,7 +248,7 @@ class Linear:
         name: str,
         x: Combination,
         outer: Dims,
-        layer: specification.Linear,
+        layer: LinearNumbers,
         largest: int,
     ) -> None:
         """`largest` is the largest magnitude of y to which the prover is confined."""
@@ -260,7 +262,7 @@ class Linear:
     def fill(self, witness: Witness, weights: Weights, x: IntArray) -> IntArray:
         """The quotient, shape [n, *outer], of x [n, *inner]."""
         s, weight, bias = self.layer.shift, self.layer.weight, self.layer.bias
-        sums = arithmetic.matmul(x.reshape(len(x), -1), weights.tensor(weight))
+        sums = integers.matmul(x.reshape(len(x), -1), weights.tensor(weight))
         sums = sums + weights.tensor(bias) + ((1 << s) >> 1)
         y = sums >> s
         self.rest.fill(witness, (sums - (y << s)).reshape(self.dims))

@@ -16,8 +16,9 @@ from zkllm.engines.sumcheck.protocol import Circuit
 from zkllm.engines.sumcheck.selection import Selection, selected
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation
+from zkllm.exact.format1 import Attention, Head, Mlp
 from zkllm.exact.model import ExactModel
-from zkllm.exact.specification import Attention, Embed, Head, Mlp
+from zkllm.operations.embed.exact import Embed
 from zkllm.tensors import IntArray
 
 MIN_LIMB = 4

@@ -1,0 +1,74 @@
+"""Integers and how far each way to compute with them is exact: limits, rounding, products, roots.
+
+All on int64 arrays. Callers keep values inside the bounds of a specification, or say what happens
+where they are not.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from zkllm.errors import UnsupportedModel
+from zkllm.tensors import IntArray, magnitude
+
+FLOAT64_LIMIT = 1 << 52
+"""No value or partial sum that an executor carries in float64 may reach this."""
+VARIANCE_LIMIT = 1 << 61
+"""No variance V may reach this."""
+INT64_LIMIT = 1 << 62
+"""Sums below this are taken in int64, all others in Python's integers."""
+FIELD_LIMIT = 1 << 63
+"""No equation of a prover may span this: its field has a little less than 2^64 elements."""
+_EXACT_FLOAT64 = 1 << 52
+"""Sums of absolute values below this are exact in float64, whatever rounding does to the sum."""
+_EXACT_INT64 = 1 << 61
+"""Sums of absolute values below this leave int64 neither by themselves nor by a difference."""
+
+
+def round_div(n: IntArray, d: int | IntArray) -> IntArray:
+    """round(n/d) = floor((n + floor(d/2)) / d), for d > 0; floor goes toward minus infinity."""
+    return (n + d // 2) // d
+
+
+def round_shift(n: IntArray, s: int) -> IntArray:
+    """round(n / 2^s): `round_div` by a power of two."""
+    return n if s == 0 else (n + (1 << (s - 1))) >> s
+
+
+def matmul(a: IntArray, b: IntArray) -> IntArray:
+    """The exact product of integer matrices, by BLAS where no partial sum can leave 2^52.
+
+    Shapes as `numpy.matmul`. Raises `UnsupportedModel` if even int64 could overflow, which the
+    bounds of a specification exclude.
+    """
+    left, right = a.astype(np.float64), b.astype(np.float64)
+    largest = magnitude(a) * magnitude(b) * a.shape[-1]
+    if largest >= _EXACT_FLOAT64:
+        # Large factors need not meet. Of sums without a sign float64 loses no more than a 2^-20th.
+        largest = int(np.matmul(np.abs(left), np.abs(right)).max())
+    if largest < _EXACT_FLOAT64:
+        return np.asarray(np.matmul(left, right), dtype=np.int64)
+    if largest < _EXACT_INT64:
+        return np.asarray(np.matmul(a, b), dtype=np.int64)
+    raise UnsupportedModel(
+        f"a matrix product could reach 2^{largest.bit_length() - 1}, which int64 does not hold: "
+        "the bounds of spec.json are not those of its weights"
+    )
+
+
+def isqrt(n: IntArray) -> IntArray:
+    """floor(sqrt(n)) for 0 <= n < 2^61: a float64 guess and one integer correction.
+
+    float64(n) and its root are off by a factor of 1 ± 2^-53 at most. The root of a square r² thus
+    still rounds to r, so that no guess is too small; one just below a square may be rounded up to
+    it, and is then one too large.
+    """
+    guess = np.floor(np.sqrt(n.astype(np.float64))).astype(np.int64)
+    return guess - (guess * guess > n)
+
+
+def isqrt_exact(n: int) -> int:
+    """floor(sqrt(n)) of a Python integer: the oracle of `isqrt`."""
+    return math.isqrt(n)

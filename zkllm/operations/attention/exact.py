@@ -1,0 +1,102 @@
+"""Causal attention of all heads, between its linear layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zkllm.integers import matmul, round_div, round_shift
+from zkllm.operations.step import Step, Tensors
+from zkllm.tensors import IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Attend:
+    """Attention's constants and proven bounds (`attention`)."""
+
+    shift: int
+    """sh."""
+    product: int
+    """Bound on the sum of |q·k| terms, rounding included."""
+    score: int
+    """Bound on |s|."""
+    exp: str
+    """The table EXP."""
+    total: int
+    """Bound on S at the full context."""
+    mixed: int
+    """Bound on Σ e·|v| + S at the full context."""
+    output: int
+    """Bound on |o|, which is that on |v|."""
+
+
+@dataclass(frozen=True)
+class AttentionStep(Step):
+    """q, k, v [T, h, d_head] to o of that shape."""
+
+    numbers: Attend
+    heads: int
+    size: int
+    """d_head."""
+    context: int
+    """Largest T."""
+
+    def run(self, given: Sequence[IntArray], tensor: Tensors) -> IntArray:
+        n = self.numbers
+        q, k, v = (x.transpose(1, 0, 2) for x in given)  # [h, T, d_head]
+        attended = attention(q, k, v, shift=n.shift, table=tensor(n.exp))
+        return attended.output.transpose(1, 0, 2)  # [T, h, d_head]
+
+    def tables(self) -> tuple[str, ...]:
+        return (self.numbers.exp,)
+
+    def work(self, rows: int) -> int:
+        return rows * (rows + 1) * self.heads * self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """The values of causal attention over all heads, all that a prover needs."""
+
+    score: IntArray
+    """s, shape [h, T, T]; only j <= i has a meaning."""
+    maximum: IntArray
+    """m, shape [h, T]."""
+    exponential: IntArray
+    """e, shape [h, T, T]; zero where j > i."""
+    total: IntArray
+    """S = Σ e, shape [h, T]."""
+    output: IntArray
+    """o, shape [h, T, d_head]."""
+
+
+def attention(q: IntArray, k: IntArray, v: IntArray, *, shift: int, table: IntArray) -> Attended:
+    """Causal attention of all heads; q, k, v [h, T, d_head].
+
+    Row i over j <= i: s = round(q·k / 2^sh); m = max s; z = m - s; u = min(z, cap); e = EXP[u];
+    S = Σ e; o = round(Σ e·v / S). `table` is EXP, of cap + 1 entries. Places j > i are absent.
+    """
+    score = round_shift(matmul(q, k.swapaxes(-1, -2)), shift)
+    tokens = score.shape[-1]
+    causal = np.tri(tokens, dtype=bool)
+    lowest = np.iinfo(np.int64).min
+    maximum = np.where(causal, score, lowest).max(axis=-1)
+    distance = np.where(causal, maximum[..., None] - score, 0)
+    exponential = np.where(causal, table[np.minimum(distance, len(table) - 1)], 0)
+    total = exponential.sum(axis=-1)
+    output = round_div(matmul(exponential, v), total[..., None])
+    return Attended(score, maximum, exponential, total, output)
+
+
+def split_heads(x: IntArray, heads: int) -> IntArray:
+    """[T, h·d_head] to [h, T, d_head]."""
+    tokens, width = x.shape
+    return x.reshape(tokens, heads, width // heads).transpose(1, 0, 2)
+
+
+def join_heads(x: IntArray) -> IntArray:
+    """[h, T, d_head] to [T, h·d_head]."""
+    heads, tokens, width = x.shape
+    return x.transpose(1, 0, 2).reshape(tokens, heads * width)

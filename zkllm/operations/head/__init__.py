@@ -1,0 +1,1 @@
+"""The arg-max of the logits."""
