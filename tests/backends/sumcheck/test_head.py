@@ -130,7 +130,7 @@ def test_other_weights_are_refused(name: str, label: str, choosing: Choosing) ->
     other = ExactModel.in_memory(choosing.model.specification, tensors)
     context = choosing.circuit.context()
     proof = make_proof(choosing.circuit, context)
-    require_refused(label, replace(choosing.circuit, model=other), proof, context)
+    require_refused(label, replace(choosing.circuit, weights=other), proof, context)
 
 
 def test_the_margins_of_other_ids_are_refused(choosing: Choosing, tiny_model: ExactModel) -> None:
