@@ -12,7 +12,7 @@ from benchmarks.measuring import console, gibibytes, table
 from benchmarks.proofs import Figures, measure
 from benchmarks.synthetic import block_config, exact_model, random_run
 from zkllm.exact.model import ExactModel
-from zkllm.planning import Plan, plan
+from zkllm.planning import Costs, plan
 from zkllm.wording import bytes_text
 from zkllm.workers import usable_cores
 
@@ -57,7 +57,7 @@ def grow(work: Path, repeat: int) -> list[Point]:
     return points
 
 
-def _point(model: ExactModel, planned: Plan, work: Path, repeat: int) -> Point:
+def _point(model: ExactModel, planned: Costs, work: Path, repeat: int) -> Point:
     trace = random_run(model, planned.tokens)
     estimates = planned.estimates.values()
     return Point(

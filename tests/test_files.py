@@ -15,6 +15,7 @@ from zkllm.errors import BackendError, InputError, LimitExceeded, UnsafePath
 from zkllm.files import (
     fresh_folder,
     is_special,
+    key_folder,
     read_limited,
     refuse_overwriting,
     write_atomically,
@@ -296,3 +297,19 @@ def test_a_disk_in_memory_is_no_device() -> None:
         with write_atomically(path) as file:
             file.write(b"new")
         assert path.read_bytes() == b"new"
+
+
+def test_a_folder_of_keys(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "lost").symlink_to("nowhere")
+    for new in (False, True):
+        assert key_folder(str(tmp_path / "link"), new=new) == tmp_path / "link"
+        for name, found in (("file", "a file"), ("lost", "a link to nowhere")):
+            with pytest.raises(InputError, match=f"expected a folder of keys, found {found}$"):
+                key_folder(tmp_path / name, new=new)
+    assert key_folder(tmp_path / "none", new=True) == tmp_path / "none"
+    with pytest.raises(InputError, match="expected a folder of keys, found none"):
+        key_folder(tmp_path / "none")
+    with pytest.raises(InputError, match="keys: expected a path, got int"):
+        key_folder(7)  # type: ignore[arg-type]

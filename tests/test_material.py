@@ -118,7 +118,7 @@ MISTAKES = {
     "no tokenizer": "expected tokenizer.json, found none",
     "another tokenizer": "tokenizer.json: expected sha256:",
     "no folder of keys": "none: expected a folder of keys, found none",
-    "a file for keys": "committed.toml: expected a folder of keys",
+    "a file for keys": "committed.toml: expected a folder of keys, found a file",
     "empty keys": "commitment.json: no such file",
     "one key missing": "commitment.json: no such file",
     "a key that is not pinned": "embed: commitment.json: expected sha256:",

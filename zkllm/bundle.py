@@ -29,12 +29,10 @@ from zkllm.statement import Statement, text_digest
 from zkllm.tensors import IntArray, TensorType, bytes_digest, from_bytes, narrowest, to_bytes
 
 BackendName = Literal["replay", "ezkl", "sumcheck"]
+"""Who may have made evidence. Containers and policies are read before any backend is imported, so
+what the format says of each stands here; all else is an attribute of `backends.base.Backend`."""
 BACKENDS: tuple[BackendName, ...] = typing.get_args(BackendName)
-
-MAGIC = b"ZKLLM\0"
-VERSION = 1
-MAX_HEADER = 4 << 20
-MAX_TEXT = 4 << 20
+"""The weakest first."""
 MAX_EVIDENCE: Mapping[BackendName, int] = {
     "replay": 0,
     "ezkl": 1 << 20,
@@ -43,6 +41,11 @@ MAX_EVIDENCE: Mapping[BackendName, int] = {
 """Largest evidence of one unit, in bytes."""
 BINDING: frozenset[BackendName] = frozenset({"sumcheck"})
 """Backends whose evidence absorbs the digest of the statement, and so the nonce."""
+
+MAGIC = b"ZKLLM\0"
+VERSION = 1
+MAX_HEADER = 4 << 20
+MAX_TEXT = 4 << 20
 
 _NAME = re.compile(r"[a-z0-9/]{1,60}(\[[0-9]{1,20}\])?")
 """What the name of any section looks like: it is shown before it is known to be one."""

@@ -252,6 +252,18 @@ def _umask() -> int:
     return mask
 
 
+def key_folder(keys: AnyPath, *, new: bool = False) -> Path:
+    """The folder of keys of that name; with `new` it may have to be made yet.
+
+    Raises `InputError` for anything but a folder.
+    """
+    path = as_path(keys, "keys")
+    if path.is_dir() or (new and not os.path.lexists(path)):
+        return path
+    found = "a file" if path.exists() else "a link to nowhere" if path.is_symlink() else "none"
+    raise InputError(f"{path}: expected a folder of keys, found {found}")
+
+
 def unit_file_name(unit: str) -> str:
     """The name of `unit` in file systems: `attention[0]` is `attention.0`."""
     return unit.replace("[", ".").replace("]", "")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from zkllm.backends import MARKS, get_backend
+from zkllm.backends import FALLBACK, get_backend, with_keys
 from zkllm.backends.base import Pin
 from zkllm.bundle import BackendName
 from zkllm.digests import Digest
@@ -17,15 +15,12 @@ from zkllm.exact.meaning import check_meaning
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
 from zkllm.extras import require_packages
-from zkllm.files import AnyPath, as_path, unit_file_name
+from zkllm.files import AnyPath, as_path, key_folder, unit_file_name
 from zkllm.planning import assign, first_able, plan, preferred
 from zkllm.policy import Freshness, Policy
 from zkllm.progress import Progress, silent
 from zkllm.tokenization import Tokenizer
 from zkllm.vetting import check_round_trip
-
-if TYPE_CHECKING:
-    from zkllm.backends.ezkl.backend import EzklBackend
 
 
 def setup(
@@ -46,27 +41,28 @@ def setup(
     `InputError` if they are not, `BackendError`, before anything is spent, if the work will not fit
     this machine, and `UntrustedMaterial` if a circuit does not enforce the equations of its unit.
     """
-    model, keys = ExactModel.open(model), as_path(keys, "keys")
-    if backend == "replay":
-        raise InputError("replay: has no keys to make", hint="setup serves ezkl and sumcheck")
-    if audit and backend != "ezkl":
-        raise InputError(f"{backend}: has no keys to audit", hint="an audit reads keys of ezkl")
-    _require_folder(keys)
-    require_packages(*get_backend(backend).prover_packages)
-    positions = tokens if backend == "ezkl" else 1
+    model, chosen = ExactModel.open(model), get_backend(backend)
+    keys = as_path(keys, "keys")
+    if not chosen.mark:
+        serves = " and ".join(sorted(each.name for each in with_keys()))
+        raise InputError(f"{backend}: has no keys to make", hint=f"setup serves {serves}")
+    if audit and not chosen.audits:
+        audited = " and ".join(each.name for each in with_keys() if each.audits)
+        raise InputError(
+            f"{backend}: has no keys to audit", hint=f"an audit reads keys of {audited}"
+        )
+    keys = key_folder(keys, new=True)
+    require_packages(*chosen.prover_packages)
+    positions = tokens if chosen.fixed_length else 1
     planned = plan(model.specification, backend, positions, units, keys=True, jobs=1)
     planned.require_fit()
     progress("proving the bounds of the model again")
     _vouch(model)
     made = {}
     for unit, name in planned.backends.items():
-        if name != backend:
-            continue
-        if audit:
-            made[unit] = _ezkl().setup(model, unit, positions, keys, progress, audit=True)
-        else:
-            made[unit] = get_backend(name).setup(model, unit, positions, keys, progress)
-        model.forget()
+        if name == backend:
+            made[unit] = chosen.setup(model, unit, positions, keys, progress, audit=audit)
+            model.forget()
     return made
 
 
@@ -92,10 +88,9 @@ def policy_for(
     those that `backends` ask for, or lacks what it takes to make them again; `DigestMismatch` for
     keys of other weights; and `UntrustedMaterial` for a bound that the weights do not prove.
     """
-    model, keys = ExactModel.open(model), None if keys is None else as_path(keys, "keys")
+    model = ExactModel.open(model)
+    keys = None if keys is None else key_folder(keys, new=True)
     backends = [backends] if isinstance(backends, str) else backends
-    if keys is not None:
-        _require_folder(keys)
     _vouch(model)
     units: dict[str, BackendName] = {}
     pins: dict[str, dict[str, Digest]] = {}
@@ -105,12 +100,13 @@ def policy_for(
         model.forget()
         if pin.digests:
             pins[unit] = dict(pin.digests)
-    lacking = "ezkl" in backends and "ezkl" not in units.values()
-    if lacking and "ezkl" in assign(model.specification, backends).values():
-        raise InputError(
-            f"{'--keys' if keys is None else keys}: expected keys of ezkl, found none",
-            hint="make them with: zkllm setup MODEL --backend ezkl --keys DIR",
-        )
+    for name in backends:
+        lacking = get_backend(name).needs_keys and name not in units.values()
+        if lacking and name in assign(model.specification, backends).values():
+            raise InputError(
+                f"{'--keys' if keys is None else keys}: expected keys of {name}, found none",
+                hint=f"make them with: zkllm setup MODEL --backend {name} --keys DIR",
+            )
     if keys is not None and not pins:
         raise InputError(
             f"{keys}: expected keys of this model, found none of "
@@ -138,12 +134,6 @@ def _vouch(model: ExactModel) -> None:
         check_round_trip(Tokenizer(model))
 
 
-def _require_folder(keys: Path) -> None:
-    """Raises `InputError` if a file is where a folder of keys is to be."""
-    if os.path.lexists(keys) and not keys.is_dir():
-        raise InputError(f"{keys}: expected a folder of keys, found a file")
-
-
 def _trusted_pin(
     name: BackendName,
     model: ExactModel,
@@ -167,25 +157,13 @@ def _backend_for(
     backends: Sequence[BackendName],
 ) -> BackendName:
     """What a policy demands of `unit`."""
-    folder = None if keys is None else keys / unit_file_name(unit)
-    has_ezkl = folder is not None and (folder / MARKS["ezkl"]).is_file()
-    able = [name for name in preferred(unit, backends, keys) if name != "ezkl" or has_ezkl]
-    return first_able(specification, unit, able) or "replay"
+    able = [name for name in preferred(unit, backends, keys) if _usable(name, unit, keys)]
+    return first_able(specification, unit, able) or FALLBACK
 
 
-def audit(
-    model: ExactModel | AnyPath, keys: AnyPath, units: Sequence[str], *, progress: Progress = silent
-) -> dict[str, str]:
-    """Make the keys of each unit again and rebuild the constraints of its circuit from them.
-
-    One line of findings each. Raises `DigestMismatch` for keys of anything but the model,
-    `UntrustedMaterial` if a circuit does not enforce the equations of its unit.
-    """
-    model, keys = ExactModel.open(model), as_path(keys, "keys")
-    return {unit: _ezkl().audit(model, unit, keys, progress) for unit in units}
-
-
-def _ezkl() -> EzklBackend:
-    from zkllm.backends.ezkl.backend import EzklBackend
-
-    return EzklBackend()
+def _usable(name: BackendName, unit: str, keys: Path | None) -> bool:
+    """Whether the keys are there that the backend cannot do without."""
+    backend = get_backend(name)
+    if not backend.needs_keys:
+        return True
+    return keys is not None and (keys / unit_file_name(unit) / backend.mark).is_file()

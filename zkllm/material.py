@@ -16,13 +16,12 @@ from zkllm.backends.base import Pin
 from zkllm.bundle import VERSION
 from zkllm.errors import (
     DigestMismatch,
-    InputError,
     UntrustedMaterial,
     VerificationError,
     WrongMaterial,
 )
 from zkllm.exact.model import ExactModel
-from zkllm.files import AnyPath, as_path
+from zkllm.files import AnyPath, as_path, key_folder
 from zkllm.policy import Policy
 from zkllm.records import word
 from zkllm.tokenization import Tokenizer
@@ -51,16 +50,19 @@ class Material:
         if not isinstance(policy, Policy):
             policy = Policy.from_file(as_path(policy, "policy"))
         model = ExactModel.open(model)
-        keys = None if keys is None else as_path(keys, "keys")
-        if keys is not None and not keys.is_dir():
-            raise InputError(f"{keys}: expected a folder of keys, found none")
+        keys = None if keys is None else key_folder(keys)
         _check_fit(policy, model)
         with own_mistakes(DigestMismatch, UntrustedMaterial):
             tokenizer = Tokenizer(model) if model.specification.kind == "text" else None
-            material = cls(policy, model, keys, tokenizer)
-            for unit, backend in policy.units.items():
-                get_backend(backend).check_material(model, unit, material.pin(unit), keys)
+        material = cls(policy, model, keys, tokenizer)
+        material.check_units()
         return material
+
+    def check_units(self) -> None:
+        """See that all is there that `verify` will need of each unit; raises as `gather` does."""
+        with own_mistakes(DigestMismatch, UntrustedMaterial):
+            for unit, backend in self.policy.units.items():
+                get_backend(backend).check_material(self.model, unit, self.pin(unit), self.keys)
 
     def pin(self, unit: str) -> Pin:
         """What the policy pins of the keys of `unit`."""

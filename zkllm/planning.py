@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zkllm.backends import DEFAULT, MARKS, PARALLEL, get_backend
+from zkllm.backends import DEFAULT, FALLBACK, get_backend, with_keys
 from zkllm.backends.base import Estimate
 from zkllm.bundle import BackendName, boundary_types
 from zkllm.errors import BackendError, InputError
@@ -17,8 +17,8 @@ from zkllm.workers import START_SECONDS, usable_cores
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """The cost of proving a run, unit by unit."""
+class Costs:
+    """What proving a run will cost, unit by unit."""
 
     tokens: int
     backends: dict[str, BackendName]
@@ -27,7 +27,7 @@ class Plan:
     memory_available: int
     """Bytes of memory that this machine has to give; 0 if it does not say."""
     jobs: int = 1
-    """How many processes prove units of `PARALLEL` backends beside each other."""
+    """How many processes prove units of `parallel` backends beside each other."""
 
     @property
     def memory_bytes(self) -> int:
@@ -66,7 +66,7 @@ def assign(
     Raises `InputError` for a unit that the model does not have or that must be proved and cannot.
     """
     names = list(specification.units())
-    assignment: dict[str, BackendName] = dict.fromkeys(names, "replay")
+    assignment: dict[str, BackendName] = dict.fromkeys(names, FALLBACK)
     for unit in units:
         if unit not in names:
             raise InputError(f"unit: expected one of {', '.join(names)}, got {unit!r}")
@@ -97,9 +97,11 @@ def preferred(
     found: list[BackendName] = []
     if keys is not None:
         folder = keys / unit_file_name(unit)
-        found = [name for name, mark in MARKS.items() if (folder / mark).is_file()]
+        keyed = with_keys()
+        found = [backend.name for backend in keyed if (folder / backend.mark).is_file()]
         if not found and os.path.lexists(folder):  # a link that leads nowhere is a mistake too
-            raise InputError(f"{folder}: expected {' or '.join(MARKS.values())}, found neither")
+            marks = " or ".join(backend.mark for backend in keyed)
+            raise InputError(f"{folder}: expected {marks}, found neither")
     return found or [DEFAULT]
 
 
@@ -138,8 +140,8 @@ def plan(
     generated: int = 1,
     keys: bool = False,
     jobs: int | None = None,
-) -> Plan:
-    """The plan for a run of `tokens` positions; raises `InputError` for an impossible length.
+) -> Costs:
+    """The costs of a run of `tokens` positions; raises `InputError` for an impossible length.
 
     `backends` are those that `assign` chooses from, or by unit what it chose. `generated` of the
     positions give a token; `keys` says whether keys are made or used. At most `jobs`
@@ -162,7 +164,7 @@ def plan(
         for unit, name in assignment.items()
     }
     available = memory_available()
-    return Plan(
+    return Costs(
         tokens=tokens,
         backends=assignment,
         estimates=estimates,
@@ -176,7 +178,7 @@ def _parallel(
     assignment: Mapping[str, BackendName], estimates: Mapping[str, Estimate]
 ) -> list[Estimate]:
     """The estimates of the units that may be proved beside each other."""
-    return [estimates[unit] for unit, name in assignment.items() if name in PARALLEL]
+    return [estimates[unit] for unit, name in assignment.items() if get_backend(name).parallel]
 
 
 def _together(estimates: Sequence[Estimate], jobs: int) -> int:

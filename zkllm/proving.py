@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from zkllm import bundle as container
-from zkllm.backends import PARALLEL, get_backend
+from zkllm.backends import get_backend
 from zkllm.backends.base import Claim, Pin
 from zkllm.bundle import BackendName, Bundle, Evidence
 from zkllm.errors import BackendError, InputError, VerificationError
@@ -20,12 +20,13 @@ from zkllm.files import (
     AnyPath,
     as_path,
     is_special,
+    key_folder,
     read_limited,
     refuse_overwriting,
     unit_file_name,
     write_atomically,
 )
-from zkllm.planning import Plan, assign, plan
+from zkllm.planning import Costs, assign, plan
 from zkllm.policy import Policy
 from zkllm.progress import Progress, silent
 from zkllm.records import expect
@@ -62,11 +63,7 @@ def prove(
     model, `StatementMismatch` or `ConstraintViolation` if the trace is not a run of the model,
     `BackendError` if a backend fails or the work will not fit this machine.
     """
-    keys = None if keys is None else as_path(keys, "keys")
-    if keys is not None and not keys.is_dir():
-        raise InputError(
-            f"{keys}: expected a folder of keys, found {'a file' if keys.exists() else 'none'}"
-        )
+    keys = None if keys is None else key_folder(keys)
     if output is None:
         raise InputError("output: expected a path for the bundle, got none")
     output = as_path(output, "output")
@@ -150,12 +147,14 @@ def _plan(
     pins: Mapping[str, Pin],
     missing: Sequence[Claim],
     jobs: int | None,
-) -> Plan | None:
+) -> Costs | None:
     """The plan for what is missing of the units that may be proved beside each other.
 
     None if nothing is. Raises `BackendError` if they will not fit this machine.
     """
-    units = {c.unit: assignment[c.unit] for c in missing if assignment[c.unit] in PARALLEL}
+    units = {
+        c.unit: assignment[c.unit] for c in missing if get_backend(assignment[c.unit]).parallel
+    }
     if not units:
         return None
     heads = [len(claim.outputs) for claim in missing if claim.unit == "head"]
@@ -183,7 +182,7 @@ def _prove_all(
     shared: dict[str, tuple[Claim, BackendName, Path | None]] = {}
     for claim in missing:
         name = assignment[claim.unit]
-        if workers is not None and name in PARALLEL:
+        if workers is not None and get_backend(name).parallel:
             shared[claim.unit] = (claim, name, keys)
             continue
         progress(f"{claim.unit}: proving ({name})" if name != "replay" else f"{claim.unit}")

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from zkllm.digests import Digest, is_digest
@@ -27,6 +28,22 @@ def expect(kind: type[T], value: Any, what: str) -> T:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise InputError(f"{what}: expected {kind.__name__}, got {type(value).__name__}")
     return value
+
+
+def require_fields(
+    record: Any, expected: Mapping[str, object], what: str, says: str, hint: str
+) -> None:
+    """Raises `InputError` for a field of `record` that is none of those `expected`.
+
+    It is what the artefact `what` says of itself, as `says` introduces it: nobody has to believe
+    it, but to work with one that is said to be of something else would be in vain.
+    """
+    for name, value in expected.items():
+        found = getattr(record, name)
+        if found != value:
+            raise InputError(
+                f"{what}: {name}: {says} {word(str(found))}, expected {value}", hint=hint
+            )
 
 
 def to_json(value: Any) -> Any:

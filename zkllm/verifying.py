@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zkllm.backends import PARALLEL, get_backend
+from zkllm.backends import get_backend
 from zkllm.backends.base import INSECURE_ASSUMPTION, Checked, Claim, Pin
 from zkllm.bundle import Bundle, Evidence, largest_size
 from zkllm.digests import sha256
@@ -96,7 +96,7 @@ def verify_with(
     shared: dict[str, tuple[Claim, Evidence, Pin, Path | None]] = {}
     for claim in claims(parsed, specification):
         evidence = parsed.evidence[claim.unit]
-        if workers is not None and evidence.backend in PARALLEL:
+        if workers is not None and get_backend(evidence.backend).parallel:
             shared[claim.unit] = (claim, evidence, material.pin(claim.unit), keys)
             continue
         progress(f"{claim.unit}: {evidence.backend}")

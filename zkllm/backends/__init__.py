@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from zkllm.bundle import BACKENDS, BackendName
 from zkllm.errors import InputError
 
 if TYPE_CHECKING:
     from zkllm.backends.base import Backend
-    from zkllm.bundle import BackendName
 
-
-AVAILABLE: tuple[BackendName, ...] = ("replay", "ezkl", "sumcheck")
-"""The backends of this release."""
+_HOMES: Mapping[BackendName, tuple[str, str]] = {
+    "replay": ("replay", "ReplayBackend"),
+    "ezkl": ("ezkl.backend", "EzklBackend"),
+    "sumcheck": ("sumcheck.backend", "SumcheckBackend"),
+}
+"""The one list of backends: module and class of each."""
 
 DEFAULT: BackendName = "sumcheck"
 """Proves what nobody asked another backend for: it can prove every unit."""
 
-MARKS: Mapping[BackendName, str] = {"sumcheck": "commitment.json", "ezkl": "vk.key"}
-"""The file that shows whose keys a unit's folder holds."""
-
-PARALLEL: frozenset[BackendName] = frozenset({"sumcheck"})
-"""Backends whose units are worth a process each: ezkl takes all cores for one unit by itself."""
+FALLBACK: BackendName = "replay"
+"""Takes what is not to be proved, or not by the backends that were asked for."""
 
 
 def get_backend(name: BackendName) -> Backend:
     """The backend `name`, imported when asked for: most runs need one of them only.
 
-    Raises `InputError` for a name that is none of `AVAILABLE`.
+    Raises `InputError` for a name that is none of `BACKENDS`.
     """
-    if name == "replay":
-        from zkllm.backends.replay import ReplayBackend
+    if name not in BACKENDS:
+        raise InputError(f"backend: expected one of {', '.join(BACKENDS)}, got {name!r:.40}")
+    module, kind = _HOMES[name]
+    backend: Backend = getattr(importlib.import_module(f"zkllm.backends.{module}"), kind)()
+    return backend
 
-        return ReplayBackend()
-    if name == "ezkl":
-        from zkllm.backends.ezkl.backend import EzklBackend
 
-        return EzklBackend()
-    if name == "sumcheck":
-        from zkllm.backends.sumcheck.backend import SumcheckBackend
-
-        return SumcheckBackend()
-    raise InputError(f"backend: expected one of {', '.join(AVAILABLE)}, got {name!r:.40}")
+def with_keys() -> list[Backend]:
+    """The backends that have keys, the default first."""
+    backends = map(get_backend, sorted(BACKENDS, key=lambda name: name != DEFAULT))
+    return [backend for backend in backends if backend.mark]

@@ -6,9 +6,10 @@ backend that cannot decide raises `BackendError`.
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from zkllm.bundle import BackendName
 from zkllm.digests import Digest
@@ -81,17 +82,38 @@ class Estimate:
     verify_seconds: float = 0.0
 
 
-class Backend(Protocol):
-    """One way to make and check evidence."""
+class Backend(abc.ABC):
+    """One way to make and check evidence; what is not said of it has its default here.
 
-    name: BackendName
-    prover_packages: tuple[str, ...]
+    How large its evidence may be, and whether that binds a nonce, stands beside its name in
+    `zkllm.bundle`: containers and policies are read without any backend's code.
+    """
+
+    name: ClassVar[BackendName]
+    prover_packages: ClassVar[tuple[str, ...]] = ()
     """What `setup` and `prove` need beyond the base install (`zkllm.extras`)."""
+    parallel: ClassVar[bool] = False
+    """Whether its units are worth a process each: others take all cores for one by themselves."""
+    recomputes: ClassVar[bool] = False
+    """Whether the verifier computes a unit again, so that there is nothing to prove."""
+    mark: ClassVar[str] = ""
+    """The file that shows whose keys a unit's folder holds; empty for a backend without keys."""
+    needs_keys: ClassVar[bool] = False
+    """Whether nothing can be proved without keys."""
+    fixed_length: ClassVar[bool] = False
+    """Whether keys serve runs of one number of positions alone."""
+    audits: ClassVar[bool] = False
+    """Whether `setup` can audit the keys that it makes."""
 
+    @abc.abstractmethod
     def unsupported(self, specification: Specification, unit: str) -> str:
         """Why this backend cannot prove `unit`; empty if it can."""
-        ...
 
+    @abc.abstractmethod
+    def demand(self, *, pinned: bool) -> str:
+        """What a policy demands of a unit, in words, with keys that are `pinned` or without."""
+
+    @abc.abstractmethod
     def estimate(
         self,
         specification: Specification,
@@ -106,13 +128,22 @@ class Backend(Protocol):
         `generated` of them give a token; `keys` says whether keys are made or used that the
         backend could do without.
         """
-        ...
 
     def setup(
-        self, model: ExactModel, unit: str, tokens: int, keys: Path, progress: Progress = silent
+        self,
+        model: ExactModel,
+        unit: str,
+        tokens: int,
+        keys: Path,
+        progress: Progress = silent,
+        *,
+        audit: bool = False,
     ) -> Pin:
-        """Make the keys of `unit` for runs of `tokens` positions in the folder `keys`."""
-        ...
+        """Make the keys of `unit` for runs of `tokens` positions in the folder `keys`.
+
+        With `audit`, where the backend `audits`, what was found is in the pin.
+        """
+        return Pin({})
 
     def pin(
         self,
@@ -130,24 +161,24 @@ class Backend(Protocol):
         or what is needed to make them again, are not in `keys`, or if they are said to be for
         something else; `DigestMismatch` if they are not what `model` gives.
         """
-        ...
+        return Pin({})
 
+    @abc.abstractmethod
     def check_material(self, model: ExactModel, unit: str, pin: Pin, keys: Path | None) -> None:
         """See that a verifier has what `verify` will need of `unit`, before there is evidence.
 
         Raises `InputError` for what is missing, `DigestMismatch` or `UntrustedMaterial` for keys
         that are not those that `pin` names.
         """
-        ...
 
+    @abc.abstractmethod
     def prove(
         self, model: ExactModel, claim: Claim, keys: Path | None, progress: Progress = silent
     ) -> bytes:
         """Evidence for `claim`; raises `ConstraintViolation` if the claim is not true."""
-        ...
 
+    @abc.abstractmethod
     def verify(
         self, claim: Claim, evidence: bytes, model: ExactModel, pin: Pin, keys: Path | None
     ) -> Checked:
         """Check `evidence`; raises `VerificationError` if it does not show `claim`."""
-        ...

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zkllm.backends.base import Checked, Claim, Estimate, Pin
+from zkllm.backends.base import Backend, Checked, Claim, Estimate, Pin
 from zkllm.backends.claims import check_ranges
-from zkllm.bundle import BackendName
 from zkllm.errors import (
     ConstraintViolation,
     InvalidBundle,
@@ -26,14 +25,17 @@ from zkllm.tensors import IntArray
 _MULTIPLY_ADDS_A_SECOND = 1e9
 
 
-class ReplayBackend:
+class ReplayBackend(Backend):
     """Evidence is empty; verification costs about one inference and needs the weights."""
 
-    name: BackendName = "replay"
-    prover_packages: tuple[str, ...] = ()
+    name = "replay"
+    recomputes = True
 
     def unsupported(self, specification: Specification, unit: str) -> str:
         return ""
+
+    def demand(self, *, pinned: bool) -> str:
+        return "recomputed; the verifier needs the weights"
 
     def estimate(
         self,
@@ -52,22 +54,6 @@ class ReplayBackend:
         return Estimate(
             multiply_adds=work, memory_bytes=largest, verify_seconds=work / _MULTIPLY_ADDS_A_SECOND
         )
-
-    def setup(
-        self, model: ExactModel, unit: str, tokens: int, keys: Path, progress: Progress = silent
-    ) -> Pin:
-        return Pin({})
-
-    def pin(
-        self,
-        model: ExactModel,
-        unit: str,
-        keys: Path | None,
-        *,
-        recompute: bool = False,
-        progress: Progress = silent,
-    ) -> Pin:
-        return Pin({})
 
     def check_material(self, model: ExactModel, unit: str, pin: Pin, keys: Path | None) -> None:
         if pin.digests:  # whoever pins keys believes that they are looked at

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from zkllm.backends import AVAILABLE, DEFAULT
-from zkllm.bundle import MAX_TEXT
+from zkllm.backends import DEFAULT
+from zkllm.bundle import BACKENDS, MAX_EVIDENCE, MAX_TEXT
 from zkllm.files import as_text, read_limited, read_stream
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,7 +34,8 @@ model = click.option(
 
 backend = click.option(
     "--backend",
-    type=click.Choice([name for name in AVAILABLE if name != "replay"]),
+    # who makes no evidence has no keys
+    type=click.Choice([name for name in BACKENDS if MAX_EVIDENCE[name]]),
     default=DEFAULT,
     show_default=True,
     help="Makes keys for every unit that it can prove.",
@@ -42,7 +43,7 @@ backend = click.option(
 backends = click.option(
     "--backend",
     "backends",
-    type=click.Choice(AVAILABLE),
+    type=click.Choice(BACKENDS),
     multiple=True,
     help="Proves every unit that it can; may be repeated, the first that can wins; what ezkl alone "
     "cannot prove is replayed.  [default: sumcheck; ezkl where only its keys are in --keys]",

@@ -12,7 +12,7 @@ from zkllm import output
 from zkllm.backends.base import Estimate
 from zkllm.bundle import BackendName
 from zkllm.cli import options
-from zkllm.planning import Plan, plan
+from zkllm.planning import Costs, plan
 from zkllm.wording import bytes_text, seconds_text
 
 
@@ -59,7 +59,7 @@ def command(
     result.require_fit()
 
 
-def _show(result: Plan) -> None:
+def _show(result: Costs) -> None:
     columns: dict[str, Callable[[Estimate], str]] = {
         "MACs": lambda e: f"{e.multiply_adds:,}",
         "rows": lambda e: f"{e.rows:,}" if e.rows else "-",

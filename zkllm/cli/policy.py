@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import click
 
 from zkllm import output
-from zkllm.backends import AVAILABLE
-from zkllm.backends.sumcheck.backend import WORDS
-from zkllm.bundle import BINDING, BackendName
+from zkllm.backends import get_backend
+from zkllm.bundle import BACKENDS, BINDING, BackendName
 from zkllm.cli import options
 from zkllm.files import refuse_overwriting, write_atomically
 from zkllm.policy import FRESHNESS, INSECURE_SRS, Freshness, Policy
 from zkllm.wording import unit_ranges
-
-_WEIGHTS = "the verifier needs the weights"
-_WAYS: dict[tuple[BackendName, bool], str] = {
-    ("replay", False): f"recomputed; {_WEIGHTS}",
-    ("ezkl", True): "proved (ezkl) under keys that are pinned",
-    ("sumcheck", False): f"{WORDS}; {_WEIGHTS}",
-    ("sumcheck", True): f"{WORDS} under a commitment to the weights",
-}
-"""How a unit will be checked, by its backend and by whether its keys are pinned; weakest first."""
 
 
 @click.group("policy")
@@ -35,7 +26,7 @@ def command() -> None:
 @click.option(
     "--backend",
     "backends",
-    type=click.Choice(AVAILABLE),
+    type=click.Choice(BACKENDS),
     multiple=True,
     help="Demand it of every unit that it can prove; may be repeated, the first that can wins; "
     "what ezkl alone cannot prove is replayed.  [default: the one whose keys are there, else "
@@ -105,12 +96,16 @@ def init(
 
 
 def _demands(policy: Policy) -> list[tuple[str, str]]:
-    """What a verifier will demand and need, units that are to be checked alike together."""
+    """What a verifier will demand and need, units that are to be checked alike together.
+
+    Backends stand in the order of `BACKENDS`, the weakest first.
+    """
     groups: dict[str, list[str]] = {}
-    for way in _WAYS:
+    for way in itertools.product(BACKENDS, (False, True)):
         for unit, backend in policy.units.items():
             if way == (backend, unit in policy.keys):
-                groups.setdefault(_WAYS[way], []).append(unit)
+                words = get_backend(backend).demand(pinned=unit in policy.keys)
+                groups.setdefault(words, []).append(unit)
     rows = [("model", str(policy.model))]
     rows += [(unit_ranges(units), words) for words, units in groups.items()]
     rows.append(("freshness", f"{policy.freshness}: {_freshness(policy)}"))

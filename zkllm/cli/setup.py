@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from zkllm import output
+from zkllm.backends import get_backend
 from zkllm.bundle import BackendName
 from zkllm.cli import options
 
@@ -45,11 +46,11 @@ def command(
       zkllm setup model --keys commitments
       zkllm setup model --backend ezkl --tokens 8 --keys keys --audit
     """
-    if backend != "ezkl":
-        if audit:
-            raise click.UsageError(f"--audit reads keys of ezkl; {backend} has none")
-        if tokens is not None:
-            raise click.UsageError(f"--tokens is for ezkl; {backend} commits for any length")
+    chosen = get_backend(backend)
+    if audit and not chosen.audits:
+        raise click.UsageError(f"--audit reads keys of ezkl; {backend} has none")
+    if tokens is not None and not chosen.fixed_length:
+        raise click.UsageError(f"--tokens is for ezkl; {backend} commits for any length")
     from zkllm import keys as keyring
 
     with output.spinner("making keys") as progress:

@@ -24,6 +24,8 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.text import Text
 
+from zkllm.backends import get_backend
+from zkllm.bundle import BackendName
 from zkllm.errors import BackendError, Error, VerificationError
 from zkllm.output import moving
 from zkllm.output.layout import Rows, wrapped
@@ -339,12 +341,14 @@ class UnitProgress:
             note(line)
         self.bar.update(self.task, description=shown(line))
 
-    def advance(self, unit: str, backend: str, done: bool) -> None:
+    def advance(self, unit: str, backend: BackendName, done: bool) -> None:
         """One unit is finished; `done` if an earlier try had done it."""
         self.bar.advance(self.task)
-        if done and backend != "replay":
+        if get_backend(backend).recomputes:
+            return
+        if done:
             note(f"{unit}: taken from an interrupted try")
-        elif not _can_draw() and backend != "replay":
+        elif not _can_draw():
             note(f"{unit}: {backend}")
 
 

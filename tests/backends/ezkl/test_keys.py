@@ -136,7 +136,9 @@ def test_columns_say_nothing_of_commitments(proved: Proved, forged: Proved, fold
     assert report.ok
     assert report.vk == forged.pin.digests["vk.key"]
     with pytest.raises(DigestMismatch, match=r"vk\.key: not of the keys of this model's"):
-        BACKEND.audit(proved.model, UNIT, folder)
+        BACKEND.pin(proved.model, UNIT, folder, recompute=True)
+    with pytest.raises(InputError, match=r"vk\.key: expected a key of this model, found another"):
+        BACKEND.setup(proved.model, UNIT, len(proved.claim.inputs), folder, audit=True)
 
 
 # Splices
@@ -449,7 +451,9 @@ def test_setup_where_something_else_is_in_the_way(proved: Proved, folder: Path) 
 def test_an_audit_needs_the_verifying_key_of_the_audited(
     proved: Proved, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
-    assert "no free operand" in BACKEND.audit(proved.model, UNIT, folder)
+    tokens = len(proved.claim.inputs)
+    made = BACKEND.setup(proved.model, UNIT, tokens, folder, audit=True)
+    assert "no free operand" in made.audit
     report = audit(
         folder / FOLDER / "pk.key",
         folder / FOLDER / "settings.json",
@@ -458,7 +462,7 @@ def test_an_audit_needs_the_verifying_key_of_the_audited(
     report.vk = sha256(b"")
     monkeypatch.setattr(auditing, "audit", lambda *_: report)
     with pytest.raises(UntrustedMaterial, match="contains another verifying key"):
-        BACKEND.audit(proved.model, UNIT, folder)
+        BACKEND.setup(proved.model, UNIT, tokens, folder, audit=True)
 
 
 # What this process has made

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from zkllm.backends.base import INSECURE_ASSUMPTION, Checked, Claim, Estimate, Pin
+from zkllm.backends.base import INSECURE_ASSUMPTION, Backend, Checked, Claim, Estimate, Pin
 from zkllm.backends.claims import check_ranges
 from zkllm.backends.ezkl import audit as auditing
 from zkllm.backends.ezkl import circuit as circuits
@@ -21,7 +21,6 @@ from zkllm.backends.ezkl.keys import VERIFYING, Made
 from zkllm.backends.ezkl.process import Operations, call
 from zkllm.backends.ezkl.recipe import Recipe
 from zkllm.backends.ezkl.settings import check_settings
-from zkllm.bundle import BackendName
 from zkllm.digests import sha256
 from zkllm.errors import (
     ConstraintViolation,
@@ -49,14 +48,21 @@ HIDDEN = (
 )
 
 
-class EzklBackend:
+class EzklBackend(Backend):
     """Evidence is one proof; what it is about, the verifier puts together by itself."""
 
-    name: BackendName = "ezkl"
-    prover_packages: tuple[str, ...] = ("ezkl",)
+    name = "ezkl"
+    prover_packages = ("ezkl",)
+    mark = "vk.key"
+    needs_keys = True
+    fixed_length = True
+    audits = True
 
     def unsupported(self, specification: Specification, unit: str) -> str:
         return circuits.unsupported(specification, unit, recipe.load(_RECIPE))
+
+    def demand(self, *, pinned: bool) -> str:
+        return "proved (ezkl) under keys that are pinned"
 
     def estimate(
         self,
@@ -216,16 +222,6 @@ class EzklBackend:
                 "logrows": chosen.window.logrows,
             },
         )
-
-    def audit(self, model: ExactModel, unit: str, keys: Path, progress: Progress = silent) -> str:
-        """Make the keys again, compare them, and rebuild the constraints of their circuit.
-
-        Returns a line of figures. Raises `DigestMismatch` if these are not the keys of `model`,
-        `UntrustedMaterial` if the constraints are not the equations of `unit`.
-        """
-        chosen = recipe.load(_RECIPE)
-        with keyring.made_again(model, unit, keys, chosen, progress) as made:
-            return _audit(made, unit, progress)
 
 
 def _audit(made: Made, unit: str, progress: Progress) -> str:

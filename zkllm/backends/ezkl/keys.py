@@ -31,7 +31,7 @@ from zkllm.extras import require_packages
 from zkllm.files import read_limited, unit_file_name
 from zkllm.policy import INSECURE_SRS
 from zkllm.progress import Progress
-from zkllm.records import word
+from zkllm.records import require_fields
 
 VERIFYING: Mapping[str, int] = {
     "vk.key": 16 << 20,
@@ -280,10 +280,10 @@ class About:
 
     def require(self, folder: Path, expected: Mapping[str, object]) -> None:
         """Raises `InputError` if the keys are for anything else: the work would be in vain."""
-        for name, value in expected.items():
-            found = getattr(self, name)
-            if found != value:
-                raise InputError(
-                    f"{folder}: {name}: the keys are for {word(str(found))}, expected {value}",
-                    hint="make keys that fit, in another folder, with: zkllm setup",
-                )
+        require_fields(
+            self,
+            expected,
+            str(folder),
+            "the keys are for",
+            "make keys that fit, in another folder, with: zkllm setup",
+        )

@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from zkllm.backends.base import Checked, Claim, Estimate, Pin
+from zkllm.backends.base import Backend, Checked, Claim, Estimate, Pin
 from zkllm.backends.sumcheck import estimates
 from zkllm.backends.sumcheck.units import make_circuit
-from zkllm.bundle import BackendName
 from zkllm.digests import Digest, canonical_json, parse_canonical_json, sha256, tagged
 from zkllm.engines.sumcheck.commitment import HASH
 from zkllm.engines.sumcheck.protocol import Circuit, Context, check_proof, make_proof
@@ -39,7 +38,7 @@ from zkllm.exact.stored import check_range
 from zkllm.extras import require_packages
 from zkllm.files import read_limited, unit_file_name, write_atomically
 from zkllm.progress import Progress, silent
-from zkllm.records import from_json, to_json, word
+from zkllm.records import from_json, require_fields, to_json, word
 from zkllm.tensors import IntArray, tensor_digest
 
 WORDS = "proved (sumcheck, not zero-knowledge, unaudited)"
@@ -81,15 +80,13 @@ class Commitment:
 
     def require(self, path: Path, model: ExactModel, unit: str) -> None:
         """Raises `InputError` if it says that it is to anything else: proving would be in vain."""
-        for name, found, expected in (
-            ("model", self.model, model.digest),
-            ("unit", self.unit, unit),
-        ):
-            if found != expected:
-                raise InputError(
-                    f"{path}: {name}: the commitment is to {word(found)}, expected {expected}",
-                    hint="make one that fits, in another folder, with: zkllm setup",
-                )
+        require_fields(
+            self,
+            {"model": model.digest, "unit": unit},
+            str(path),
+            "the commitment is to",
+            "make one that fits, in another folder, with: zkllm setup",
+        )
 
     def model_of(self, specification: Specification) -> ExactModel:
         """The model as far as the commitment gives it; raises `DigestMismatch` for other tables."""
@@ -108,11 +105,13 @@ class Commitment:
         return ExactModel.in_memory(specification, tensors)
 
 
-class SumcheckBackend:
+class SumcheckBackend(Backend):
     """Proves every unit, in time near linear in its cells; see `docs/protocol.md`."""
 
-    name: BackendName = "sumcheck"
-    prover_packages: tuple[str, ...] = ("numba",)
+    name = "sumcheck"
+    prover_packages = ("numba",)
+    parallel = True
+    mark = COMMITMENT
 
     def unsupported(self, specification: Specification, unit: str) -> str:
         try:
@@ -120,6 +119,11 @@ class SumcheckBackend:
         except UnsupportedModel as err:
             return err.message
         return ""
+
+    def demand(self, *, pinned: bool) -> str:
+        if pinned:
+            return f"{WORDS} under a commitment to the weights"
+        return f"{WORDS}; the verifier needs the weights"
 
     def estimate(
         self,
@@ -133,7 +137,14 @@ class SumcheckBackend:
         return estimates.estimate(specification, unit, tokens, generated, committed=keys)
 
     def setup(
-        self, model: ExactModel, unit: str, tokens: int, keys: Path, progress: Progress = silent
+        self,
+        model: ExactModel,
+        unit: str,
+        tokens: int,
+        keys: Path,
+        progress: Progress = silent,
+        *,
+        audit: bool = False,
     ) -> Pin:
         """Commit to the weights of `unit`; `tokens` has no part in it.
 
