@@ -31,6 +31,7 @@ LAYERS: list[set[str]] = [
     {"material", "verdict"},
     {"verifying"},
     {
+        "evidence",
         "executing",
         "fidelity",
         "exporting",

@@ -17,7 +17,7 @@ import pytest
 
 from tests.traces import fragment_trace, trace
 from zkllm import bundle as container
-from zkllm import planning, proving, workers
+from zkllm import evidence, planning, proving, workers
 from zkllm.backends.base import Claim
 from zkllm.bundle import BackendName, Bundle, Evidence
 from zkllm.digests import Digest
@@ -90,7 +90,7 @@ def prove_all_but_one(
 ) -> bytes:
     if claim.unit == "mlp[1]":
         time.sleep(600)
-    return proving._prove_one(model, claim, name, keys)
+    return evidence._prove_one(model, claim, name, keys)
 
 
 # Results and errors
@@ -173,9 +173,9 @@ def test_two_processes_refuse_what_one_refuses(
     units = tiny_model.specification.units()
     swapped = dict(honest.evidence) | {"mlp[0]": honest.evidence["mlp[1]"]}
     missing = dict(honest.evidence) | {"head": Evidence("sumcheck", b"")}
-    for unit, evidence in (("mlp[0]", swapped), ("head", missing)):
+    for unit, spoiled in (("mlp[0]", swapped), ("head", missing)):
         assert unit in units
-        forged = honest.with_evidence(evidence).to_bytes(tiny_model.specification)
+        forged = honest.with_evidence(spoiled).to_bytes(tiny_model.specification)
         messages = []
         for helpers in (None, pair):
             with pytest.raises(ProofRejected) as caught:
@@ -227,11 +227,11 @@ def test_cores_are_those_that_the_container_grants(
 
 COMMAND = """\
 from tests import test_workers
-from zkllm import planning, proving
+from zkllm import evidence, planning
 from zkllm.cli import main
 
 planning.START_SECONDS = 0.0
-proving._prove_one = test_workers.prove_all_but_one
+evidence._prove_one = test_workers.prove_all_but_one
 main()
 """
 

@@ -1,21 +1,20 @@
-"""From a trace to a bundle: one evidence per unit, each verified before anything is written."""
+"""From a trace to a bundle on disk: kept unit by unit, verified before anything is written."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from zkllm import bundle as container
-from zkllm.backends import get_backend
 from zkllm.backends.base import Claim, Pin
 from zkllm.bundle import BackendName, Bundle, Evidence
 from zkllm.errors import BackendError, InputError, VerificationError
+from zkllm.evidence import check_assignment, expected_costs, make_evidence, pin_keys
 from zkllm.exact.model import ExactModel
-from zkllm.extras import require_packages
 from zkllm.files import (
     AnyPath,
     as_path,
@@ -26,14 +25,15 @@ from zkllm.files import (
     unit_file_name,
     write_atomically,
 )
-from zkllm.planning import Costs, assign, plan
+from zkllm.material import Material
+from zkllm.planning import assign
 from zkllm.policy import Policy
 from zkllm.progress import Progress, silent
 from zkllm.records import expect
 from zkllm.statement import MAX_NONCE, is_nonce
 from zkllm.tokenization import Tokenizer
 from zkllm.verdict import Report, Request
-from zkllm.verifying import check_run, claims, verify
+from zkllm.verifying import check_run, claims, verify_with
 from zkllm.workers import Workers
 
 Advance = Callable[[str, BackendName, bool], None]
@@ -71,37 +71,26 @@ def prove(
     specification = model.specification
     if not isinstance(assignment, Mapping):
         assignment = assign(specification, assignment, keys=keys)
-    for name in sorted(set(assignment.values())):
-        require_packages(*get_backend(name).prover_packages)
+    check_assignment(specification, assignment)
     if not is_nonce(expect(str, nonce, "nonce")):
         raise InputError(f"nonce: expected at most {MAX_NONCE} printable ASCII characters")
     refuse_overwriting(output, force=force)
     if not isinstance(trace, Bundle):
         trace = container.load(as_path(trace, "trace"), specification)
     run = replace(trace, statement=replace(trace.statement, nonce=nonce), evidence={})
-    check_run(run, model, Tokenizer(model) if specification.kind == "text" else None)
-    pins = {
-        unit: get_backend(name).pin(model, unit, keys)
-        for unit, name in assignment.items()
-        if name != "replay"
-    }
-    if keys is not None and not any(pin.digests for pin in pins.values()):
-        # A proof without them is another proof, which a policy that pins them refuses.
-        raise InputError(
-            f"{keys}: expected keys of a unit that is proved, found none",
-            hint=f"make them with: zkllm setup MODEL --keys {keys}; "
-            "without --keys, the verifier needs the weights",
-        )
-    policy = _own_policy(model, assignment, pins)
-    store = _Store(output, run, policy)
+    tokenizer = Tokenizer(model) if specification.kind == "text" else None
+    check_run(run, model, tokenizer)
+    pins = pin_keys(model, assignment, keys)
+    material = Material(_own_policy(model, assignment, pins), model, keys, tokenizer)
+    store = _Store(output, run, material.policy)
     evidence: dict[str, Evidence] = {}
 
-    def keep(unit: str, data: bytes, *, done: bool) -> None:
+    def keep(unit: str, found: Evidence, *, done: bool) -> None:
         if not done:
-            store.put(unit, data)
-        evidence[unit] = Evidence(assignment[unit], data)
+            store.put(unit, found.data)
+        evidence[unit] = found
         if advance is not None:
-            advance(unit, assignment[unit], done)
+            advance(unit, found.backend, done)
 
     missing: list[Claim] = []
     for claim in claims(run, specification):
@@ -109,18 +98,20 @@ def prove(
         if data is None:
             missing.append(claim)
         else:
-            keep(claim.unit, data, done=True)
-    planned = _plan(model, assignment, pins, missing, jobs)
+            keep(claim.unit, Evidence(assignment[claim.unit], data), done=True)
+    costs = expected_costs(model, missing, assignment, pins, jobs)
     with contextlib.ExitStack() as stack:
         workers = None
-        if planned is not None and planned.jobs > 1:
-            workers = stack.enter_context(Workers(model, planned.jobs))
+        if costs is not None and costs.jobs > 1:
+            workers = stack.enter_context(Workers(model, costs.jobs))
             # What takes longest begins first, so that no process has to wait for it at the end.
-            seconds = {unit: e.prove_seconds for unit, e in planned.estimates.items()}
+            seconds = {unit: e.prove_seconds for unit, e in costs.estimates.items()}
             missing.sort(key=lambda claim: -seconds.get(claim.unit, 0))
         try:
-            for unit, data in _prove_all(model, assignment, missing, keys, workers, progress):
-                keep(unit, data, done=False)
+            for unit, made in make_evidence(
+                model, missing, assignment, keys=keys, workers=workers, progress=progress
+            ):
+                keep(unit, made, done=False)
         except InputError:  # of a wrong trace, or under wrong keys, no proof is of use
             store.clear()
             raise
@@ -128,8 +119,9 @@ def prove(
         progress("verifying the bundle before it is written")
         data = finished.to_bytes(specification)
         try:
+            material.check_units()
             request = Request(nonce=nonce or None)
-            report = verify(data, policy, model=model, keys=keys, request=request, workers=workers)
+            report = verify_with(material, data, request=request, workers=workers)
         except (VerificationError, InputError) as err:
             store.clear()
             raise BackendError(
@@ -139,62 +131,6 @@ def prove(
     container.save(finished, specification, output)
     store.clear()
     return report
-
-
-def _plan(
-    model: ExactModel,
-    assignment: Mapping[str, BackendName],
-    pins: Mapping[str, Pin],
-    missing: Sequence[Claim],
-    jobs: int | None,
-) -> Costs | None:
-    """The plan for what is missing of the units that may be proved beside each other.
-
-    None if nothing is. Raises `BackendError` if they will not fit this machine.
-    """
-    units = {
-        c.unit: assignment[c.unit] for c in missing if get_backend(assignment[c.unit]).parallel
-    }
-    if not units:
-        return None
-    heads = [len(claim.outputs) for claim in missing if claim.unit == "head"]
-    planned = plan(
-        model.specification,
-        units,
-        max(len(claim.inputs) for claim in missing),
-        generated=max(heads, default=1),
-        keys=any(pins[unit].digests for unit in units),
-        jobs=1 if model.folder is None else jobs,
-    )
-    planned.require_fit()
-    return planned
-
-
-def _prove_all(
-    model: ExactModel,
-    assignment: Mapping[str, BackendName],
-    missing: Sequence[Claim],
-    keys: Path | None,
-    workers: Workers | None,
-    progress: Progress,
-) -> Iterator[tuple[str, bytes]]:
-    """Units and their evidence as they are finished."""
-    shared: dict[str, tuple[Claim, BackendName, Path | None]] = {}
-    for claim in missing:
-        name = assignment[claim.unit]
-        if workers is not None and get_backend(name).parallel:
-            shared[claim.unit] = (claim, name, keys)
-            continue
-        progress(f"{claim.unit}: proving ({name})" if name != "replay" else f"{claim.unit}")
-        yield claim.unit, get_backend(name).prove(model, claim, keys, progress)
-    if workers is not None:
-        progress(f"proving {len(shared)} units in {workers.jobs} processes")
-        yield from workers.each(_prove_one, shared)
-
-
-def _prove_one(model: ExactModel, claim: Claim, name: BackendName, keys: Path | None) -> bytes:
-    """What a worker does."""
-    return get_backend(name).prove(model, claim, keys)
 
 
 def _own_policy(
