@@ -27,6 +27,17 @@ _EXACT_INT64 = 1 << 61
 """Sums of absolute values below this leave int64 neither by themselves nor by a difference."""
 
 
+def require(value: int, limit: int, unit: str, tensor: str) -> int:
+    """`value`, or `UnsupportedModel` with unit, tensor, bound and limit named."""
+    if value >= limit:
+        raise UnsupportedModel(
+            f"{unit}: the proven bound of {tensor} is {value} (2^{value.bit_length() - 1}), "
+            f"the limit is 2^{limit.bit_length() - 1}",
+            hint="fewer fraction bits lower it: see --help of export",
+        )
+    return value
+
+
 def round_div(n: IntArray, d: int | IntArray) -> IntArray:
     """round(n/d) = floor((n + floor(d/2)) / d), for d > 0; floor goes toward minus infinity."""
     return (n + d // 2) // d

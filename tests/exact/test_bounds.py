@@ -20,7 +20,7 @@ from zkllm.exact import bounds, reference
 from zkllm.exact.format1 import Attention, Mlp
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import PRECISIONS, build
-from zkllm.integers import FLOAT64_LIMIT, VARIANCE_LIMIT
+from zkllm.integers import FLOAT64_LIMIT, VARIANCE_LIMIT, require
 from zkllm.operations.activation.exact import gelu
 from zkllm.operations.attention.exact import attention, join_heads
 from zkllm.operations.linear.exact import Linear, linear
@@ -405,9 +405,9 @@ def test_a_negative_shift_is_refused() -> None:
 
 
 def test_require_names_all_it_knows() -> None:
-    assert bounds.require(15, 16, "head", "x") == 15
+    assert require(15, 16, "head", "x") == 15
     message = r"^head: the proven bound of x is 17 \(2\^4\), the limit is 2\^4$"
     with pytest.raises(UnsupportedModel, match=message):
-        bounds.require(17, 16, "head", "x")
+        require(17, 16, "head", "x")
     with pytest.raises(UnsupportedModel):
-        bounds.require(16, 16, "head", "x")
+        require(16, 16, "head", "x")

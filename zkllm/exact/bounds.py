@@ -27,6 +27,7 @@ from zkllm.integers import (
     FLOAT64_LIMIT,
     INT64_LIMIT,
     VARIANCE_LIMIT,
+    require,
 )
 from zkllm.operations.embed.exact import Embed
 from zkllm.operations.linear.exact import Linear
@@ -45,17 +46,6 @@ def square_sums(weight: IntArray) -> list[int]:
     if magnitude(weight) ** 2 * len(weight) < INT64_LIMIT:
         return [int(n) for n in (weight * weight).sum(axis=0)]
     return [sum(w * w for w in column.tolist()) for column in weight.T]
-
-
-def require(value: int, limit: int, unit: str, tensor: str) -> int:
-    """`value`, or `UnsupportedModel` with unit, tensor, bound and limit named."""
-    if value >= limit:
-        raise UnsupportedModel(
-            f"{unit}: the proven bound of {tensor} is {value} (2^{value.bit_length() - 1}), "
-            f"the limit is 2^{limit.bit_length() - 1}",
-            hint="fewer fraction bits lower it: see --help of export",
-        )
-    return value
 
 
 def window(bound: int) -> int:

@@ -16,11 +16,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import onnx
 
-from zkllm.exact.bounds import require
 from zkllm.exact.format1 import Attention, Head, Mlp, Record
 from zkllm.exact.model import tensor_offsets
 from zkllm.exact.specification import Specification
-from zkllm.integers import FLOAT64_LIMIT, VARIANCE_LIMIT
+from zkllm.integers import FLOAT64_LIMIT, VARIANCE_LIMIT, require
 from zkllm.operations.embed.exact import Embed
 from zkllm.operations.linear.exact import Linear
 from zkllm.operations.norm.exact import Norm
