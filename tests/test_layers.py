@@ -103,6 +103,12 @@ def test_heavy_packages_stay_where_they_belong(path: Path) -> None:
     assert heavy <= ALLOWED_HEAVY.get(str(path.relative_to(PACKAGE)), set())
 
 
+def test_rich_is_the_console_s_alone() -> None:
+    for path in modules():
+        rich = {name for name in imported(path) if name.split(".")[0] == "rich"}
+        assert not rich or path.parent == PACKAGE / "output", path
+
+
 def test_every_module_is_packaged() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     listed = set(project["tool"]["setuptools"]["packages"])

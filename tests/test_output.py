@@ -28,11 +28,18 @@ CLAUSE = "the proof of attention[0] does not fit this run"
 REASON = f"{CLAUSE}: norm: centred does not hold"
 
 
+class Terminal(io.StringIO):
+    """What says that somebody looks."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 @contextlib.contextmanager
 def terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """Both streams as one terminal of that width."""
     monkeypatch.setenv("COLUMNS", str(width))
-    stream = io.StringIO()
+    stream = Terminal()
     consoles = (output.out, output.err, moving.drawing)
     with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
         for console in consoles:

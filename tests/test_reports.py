@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import datetime
+import json
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.commands import zkllm
 from tests.traces import trace
 from zkllm.backends.base import Checked
 from zkllm.bundle import Evidence
 from zkllm.digests import Digest
-from zkllm.errors import BackendError, Error, InvalidBundle, ProofRejected
+from zkllm.errors import BackendError, Error, InvalidBundle, ProofRejected, WrongMaterial
 from zkllm.exact.model import ExactModel
 from zkllm.keys import policy_for
-from zkllm.reports import Outcome, exit_code, junit, report_json, worst_first
+from zkllm.material import Material
+from zkllm.reports import (
+    Outcome,
+    exit_code,
+    json_text,
+    judge,
+    junit,
+    outcomes_json,
+    report_json,
+    worst_first,
+)
 from zkllm.verdict import Report
-from zkllm.verifying import verify
+from zkllm.verifying import verify, verify_with
 
 BEGAN = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 SUMCHECK = "proved (sumcheck, not zero-knowledge, unaudited)"
@@ -79,6 +94,68 @@ def test_worst_first() -> None:
     groups = worst_first(units)
     assert [group.units for group in groups] == [("e",), ("c",), ("d", "g"), ("b",), ("a", "f")]
     assert [group.bits for group in groups] == [None, None, 101, 120, None]
+
+
+# Without a console
+
+V1 = Path(__file__).parent / "golden" / "v1"
+PROBE = """\
+import sys
+from zkllm.cli import main
+sys.argv = ["zkllm", *sys.argv[1:]]
+try:
+    main()
+finally:
+    sys.stderr.write(f"{sorted({'rich', 'pygments'} & set(sys.modules))}")
+"""
+
+
+def test_reports_are_made_without_a_console() -> None:
+    code = (
+        "import sys, zkllm.reports, zkllm.verifying; "
+        "print({'rich', 'click', 'zkllm.output'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("verify {v1}/replay.bundle --policy {v1}/replay.toml --model {v1}/model", 0),
+        ("verify {v1}/replay.forged - --policy {v1}/replay.toml --model {v1}/model -q", 3),
+        ("verify {v1}/replay.bundle --policy {v1}/replay.toml --model {v1}/model --nonce n", 3),
+        ("plan {v1}/model --backend replay", 0),
+    ],
+)
+def test_who_asks_for_json_waits_for_no_rich(command: str, code: int, tmp_path: Path) -> None:
+    words = [*command.format(v1=V1).split(), "--json"]
+    if words[0] == "verify":
+        words += ["--junit", str(tmp_path / "junit.xml")]
+    probe = [sys.executable, "-c", PROBE, *words]
+    done = subprocess.run(probe, input="", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, "[]")
+    assert json.loads(done.stdout)["format"] == 1
+    if words[0] == "verify":
+        assert ElementTree.parse(tmp_path / "junit.xml").getroot().tag == "testsuites"
+
+
+def test_python_has_the_json_of_the_command(tmp_path: Path) -> None:
+    path = V1 / "replay.bundle"
+    demands = ("--policy", V1 / "replay.toml", "--model", V1 / "model")
+    bundles = [path, V1 / "replay.forged", tmp_path / "none"]
+    done = zkllm("verify", *bundles, *demands, "--json")
+    material = Material.gather(V1 / "replay.toml", V1 / "model")
+    found = [judge(each, partial(verify_with, material, each)) for each in bundles]
+    assert json_text(outcomes_json(found)) == done.out
+    assert [outcome.verdict for outcome in found] == ["verified", "refused", "invalid"]
+    assert exit_code(found) == done.code == 3
+    with pytest.raises(WrongMaterial, match="edited"):
+        judge(path, edited)
+
+
+def edited() -> Report:
+    raise WrongMaterial("the weights were edited")
 
 
 def outcomes(*results: Report | Error) -> list[Outcome]:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.commands import zkllm
 from zkllm.cli import _COMMANDS
-from zkllm.output import JSON_FORMAT
+from zkllm.reports import JSON_FORMAT
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = json.loads((ROOT / "docs" / "output.schema.json").read_text(encoding="utf-8"))

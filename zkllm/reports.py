@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import json
+import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zkllm.backends.base import Checked
-from zkllm.errors import Error, InputError, VerificationError
+from zkllm.errors import Error, InputError, VerificationError, WrongMaterial
 from zkllm.verdict import Report, weakest
-from zkllm.wording import one_line, unit_ranges
+from zkllm.wording import one_line, quiet_json, unit_ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,31 @@ class Outcome:
         return report_json(self.result, self.path)
 
 
+_CLAUSES = {
+    "refused": "the bundle does not show what it claims",
+    "invalid": "this is no bundle that could be checked",
+    "error": "the check could not be made",
+}
+"""What a failure means that does not say so itself."""
+
+
+def judge(path: Path, check: Callable[[], Report]) -> Outcome:
+    """What becomes of the bundle at `path` when `check` verifies it.
+
+    Raises `WrongMaterial`, for which no bundle can be blamed.
+    """
+    start = time.perf_counter()
+    result: Report | Error
+    try:
+        result = check()
+    except WrongMaterial:
+        raise
+    except Error as failure:
+        failure.clause = failure.clause or _CLAUSES[verdict_of(failure)]
+        result = failure
+    return Outcome(path, result, time.perf_counter() - start)
+
+
 def verdict_of(failure: Error) -> str:
     """One word for a bundle that was not verified."""
     if isinstance(failure, VerificationError):
@@ -53,6 +80,20 @@ def exit_code(outcomes: Iterable[Outcome]) -> int:
 
 
 # JSON
+
+JSON_FORMAT = 1
+"""The number of all that `--json` prints: see `docs/json.md`."""
+
+
+def json_text(value: Mapping[str, Any]) -> str:
+    """`value` with the number of its format, as `--json` prints it: indented, keys sorted."""
+    data = json.dumps({"format": JSON_FORMAT} | dict(value), indent=2, sort_keys=True)
+    return quiet_json(data) + "\n"
+
+
+def outcomes_json(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+    """What `zkllm verify` says of all bundles, as plain JSON values."""
+    return {"bundles": [outcome.to_json() for outcome in outcomes]}
 
 
 def report_json(result: Report, path: Path) -> dict[str, Any]:

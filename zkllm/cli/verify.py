@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,19 +13,12 @@ import click
 from zkllm import output, reports
 from zkllm.bundle import largest_size
 from zkllm.cli import options
-from zkllm.errors import Error, WrongMaterial
+from zkllm.errors import Error
 from zkllm.files import read_stream, write_atomically
 from zkllm.material import Material
 from zkllm.reports import Outcome
 from zkllm.verdict import Report, Request
 from zkllm.verifying import verify_with
-
-_CLAUSES = {
-    "refused": "the bundle does not show what it claims",
-    "invalid": "this is no bundle that could be checked",
-    "error": "the check could not be made",
-}
-"""What a failure means that does not say so itself."""
 
 
 @click.command("verify")
@@ -79,7 +71,7 @@ def command(
                 _show(outcomes[-1])
     if as_json:
         with _noting(troubles):
-            output.emit_json({"bundles": [outcome.to_json() for outcome in outcomes]})
+            output.emit_json(reports.outcomes_json(outcomes))
     if junit is not None:
         with _noting(troubles), write_atomically(junit) as file:
             file.write(reports.junit(outcomes, began))
@@ -101,19 +93,13 @@ def _noting(troubles: list[Error | OSError]) -> Iterator[None]:
 
 
 def _judge(path: Path, material: Material, request: Request) -> Outcome:
-    """Raises `WrongMaterial` for what no bundle can be blamed for."""
-    start = time.perf_counter()
-    result: Report | Error
-    try:
-        with output.spinner(f"verifying {path}") as progress:
+    with output.spinner(f"verifying {path}") as progress:
+
+        def check() -> Report:
             bundle = _standard_input(material) if str(path) == options.STDIN else path
-            result = verify_with(material, bundle, request=request, progress=progress)
-    except WrongMaterial:
-        raise
-    except Error as failure:
-        failure.clause = failure.clause or _CLAUSES[reports.verdict_of(failure)]
-        result = failure
-    return Outcome(path, result, time.perf_counter() - start)
+            return verify_with(material, bundle, request=request, progress=progress)
+
+        return reports.judge(path, check)
 
 
 def _standard_input(material: Material) -> bytes:

@@ -1,9 +1,6 @@
-"""What is drawn on a terminal again and again, and stands aside for what stays."""
+"""What is drawn on a terminal again and again."""
 
 from __future__ import annotations
-
-import contextlib
-from collections.abc import Iterator
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -15,32 +12,6 @@ from rich.text import Text
 from zkllm.wording import harmless
 
 drawing = Console(highlight=False, emoji=False, stderr=True)
-_moving: Live | None = None
-
-
-@contextlib.contextmanager
-def standing_still() -> Iterator[None]:
-    """Take away what moves while the block writes: both would stand on the same line."""
-    if _moving is None or not _moving.is_started:
-        yield
-        return
-    _moving.stop()
-    try:
-        yield
-    finally:
-        _moving.start()
-
-
-@contextlib.contextmanager
-def shown(live: Live) -> Iterator[None]:
-    """Draw `live` while the block runs."""
-    global _moving
-    _moving = live
-    try:
-        with live:
-            yield
-    finally:
-        _moving = None
 
 
 def can_draw() -> bool:
