@@ -1,77 +1,64 @@
-"""Compiled units: one ONNX model for each, what it may hold, and the files for other tools.
+"""Units compiled: one ONNX model for each list of steps, and the files for other tools.
 
-`zkllm.exact.nodes` says how the integers are computed. What is executed is always compiled from
-the specification, which the model digest names: the files in the folder, and what `compiled.json`
-says of them, are names that anybody can give.
+What is executed is always compiled from the specification, which the model digest names: the files
+in the folder, and what `compiled.json` says of them, are names that anybody can give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx
-
-from zkllm.digests import canonical_json, parse_canonical_json, sha256
-from zkllm.errors import DigestMismatch, InvalidBundle, UnsupportedModel
-from zkllm.exact.model import ExactModel
-from zkllm.exact.nodes import OPSET, WEIGHTS, compile_unit, spans_of
+from zkllm.engines.onnx.builder import Builder, Placed, Value
+from zkllm.engines.onnx.files import check_allowed, check_files, files_of
+from zkllm.exact.model import ExactModel, tensor_offsets
 from zkllm.exact.specification import Specification
-from zkllm.files import read_limited, unit_file_name, write_atomically
+from zkllm.files import write_atomically
+from zkllm.operations import reading
+from zkllm.operations.unit import Rows, Unit
+from zkllm.tensors import TensorType
 
-FORMAT = 1
-MANIFEST = "compiled.json"
-_MAX_FILE = 4 << 20
-"""A unit's graph holds no weights: 30 kB is much."""
 
-_FLOAT64 = "float64 -> float64"
-_FLOAT64_PAIR = "float64, float64 -> float64"
-_INT64_PAIR = "int64, int64 -> int64"
-_STORED = ("int8", "int16", "int32", "int64")
+def placed(types: Mapping[str, TensorType]) -> dict[str, Placed]:
+    """Where the tensors of a model lie in its weights.safetensors."""
+    spans = tensor_offsets(types)
+    return {name: Placed(kind, *spans[name]) for name, kind in types.items()}
 
-ALLOWED: frozenset[tuple[str, str]] = frozenset(
-    [
-        ("Abs", _FLOAT64),
-        ("Add", _FLOAT64_PAIR),
-        ("Add", _INT64_PAIR),
-        ("ArgMax", "float64 -> int64"),
-        ("Cast", "bool -> int64"),
-        ("Cast", "float64 -> int64"),
-        *(("Cast", f"{stored} -> float64") for stored in _STORED),
-        *(("Cast", f"{stored} -> int64") for stored in _STORED),
-        ("Clip", "float64, float64, float64 -> float64"),
-        ("Concat", _FLOAT64_PAIR),
-        ("Div", _FLOAT64_PAIR),
-        ("Floor", _FLOAT64),
-        ("Gather", "float64, int64 -> float64"),
-        *(("Gather", f"{stored}, int64 -> {stored}") for stored in _STORED),
-        ("Greater", "int64, int64 -> bool"),
-        ("LessOrEqual", "int64, int64 -> bool"),
-        ("MatMul", _FLOAT64_PAIR),
-        ("Max", _FLOAT64_PAIR),
-        ("Min", _FLOAT64_PAIR),
-        ("Mul", _FLOAT64_PAIR),
-        ("Mul", _INT64_PAIR),
-        ("Range", "int64, int64, int64 -> int64"),
-        ("ReduceMax", "float64, int64 -> float64"),
-        ("ReduceSum", "float64, int64 -> float64"),
-        ("Reshape", "float64, int64 -> float64"),
-        ("Reshape", _INT64_PAIR),
-        ("Shape", "float64 -> int64"),
-        ("Shape", "int64 -> int64"),
-        ("Sqrt", _FLOAT64),
-        ("Sub", _FLOAT64_PAIR),
-        ("Sub", _INT64_PAIR),
-        ("Transpose", _FLOAT64),
-        ("Where", "bool, float64, float64 -> float64"),
-    ]
-)
-"""What an exact graph may hold: operators with the types of their inputs and outputs.
 
-Each has its own test that it is exact. Softmax, Pow, LayerNormalization, int64 sums and anything
-in float32 are not here.
-"""
+def compile_unit(unit: Unit, tensors: Mapping[str, Placed]) -> Any:
+    """The `ModelProto` of one unit.
+
+    Its input is the value that the unit reads, int64 [T, width] or [T]; its output is `output`
+    [T, width] or `ids` [T], in int64. Steps may add inputs and outputs of their own. Raises
+    `UnsupportedModel` if a declared bound is too large for float64, or for a step without nodes.
+    """
+    builder = Builder(unit.name, tensors)
+    steps = {step.writes: step for step in unit.order()}
+    values = {unit.reads: _given(builder, unit)}
+
+    def read(name: str) -> Value:
+        """A value of the unit; the steps behind it add their nodes when it is first asked for."""
+        if name not in values:
+            step = steps[name]
+            values[name] = reading(step, "onnx").nodes(builder, step, read)
+        return values[name]
+
+    written = read(unit.writes).name
+    if not isinstance(unit.output, Rows):
+        return builder.finish(written, "ids", ["T"])
+    if unit.residual:
+        builder.require(unit.output.bound, "the residual stream")
+        written = builder.op("Add", [read(unit.reads).name, written], "output/float64")
+    return builder.finish(written, "output", ["T", unit.output.width])
+
+
+def _given(builder: Builder, unit: Unit) -> Value:
+    """What the unit reads: rows [T, width] in float64, or ids [T] in int64."""
+    if isinstance(unit.input, Rows):
+        rows = builder.real_input(unit.reads, ["T", unit.input.width])
+        return Value(rows, unit.input.bound)
+    return Value(builder.input(unit.reads, ["T"]), unit.input.vocabulary - 1)
 
 
 def compile_graphs(specification: Specification) -> dict[str, bytes]:
@@ -80,10 +67,10 @@ def compile_graphs(specification: Specification) -> dict[str, bytes]:
     The graphs hold no weights and refer to weights.safetensors. Raises `UnsupportedModel` if a
     declared bound is too large for float64.
     """
-    spans = spans_of(specification)
+    tensors = placed({name: stored.type for name, stored in specification.tensors.items()})
     graphs: dict[str, bytes] = {}
-    for name in specification.units():
-        graph = compile_unit(specification, name, spans)
+    for name, unit in specification.lists.items():
+        graph = compile_unit(unit, tensors)
         check_allowed(graph)
         graphs[name] = graph.SerializeToString(deterministic=True)
     return graphs
@@ -95,7 +82,7 @@ def compile_units(model: ExactModel, folder: Path) -> None:
     `folder` is where the weights of the model lie. The files are for other tools: `run` compiles
     the specification itself. Raises `UnsupportedModel` as `compile_graphs` does.
     """
-    for name, data in _files(model, compile_graphs(model.specification)).items():
+    for name, data in files_of(compile_graphs(model.specification), model.digest).items():
         with write_atomically(folder / name) as file:
             file.write(data)
 
@@ -104,81 +91,7 @@ def check_compiled(model: ExactModel, graphs: Mapping[str, bytes]) -> None:
     """Refuse a folder whose compiled files are not `graphs`, which its specification gives.
 
     Nobody here executes these files, but whoever handed them out may have meant other tools to.
-    Some may be missing, and where another version of onnx wrote them nothing can be compared.
-    Raises `DigestMismatch` that names the file.
+    Raises as `check_files` does.
     """
-    folder = model.folder
-    if folder is None or not (folder / MANIFEST).is_file():
-        return
-    manifest = parse_canonical_json(read_limited(folder / MANIFEST, _MAX_FILE), MANIFEST)
-    if not isinstance(manifest, dict):
-        raise InvalidBundle(f"{MANIFEST}: expected an object, got {type(manifest).__name__}")
-    if manifest.get("onnx") != onnx.__version__:
-        return
-    for name, expected in _files(model, graphs).items():
-        path = folder / name
-        if path.exists() and (found := read_limited(path, _MAX_FILE)) != expected:
-            raise DigestMismatch(
-                f"{name}: spec.json compiles to {sha256(expected)}, got {sha256(found)}",
-                hint="run needs no compiled file: delete them all, or export the model again",
-            )
-
-
-def _files(model: ExactModel, graphs: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The files of a compiled model by name, `compiled.json` last."""
-    files = {graph_file_name(unit): data for unit, data in graphs.items()}
-    manifest = {
-        "files": {name: sha256(data) for name, data in files.items()},
-        "format": FORMAT,
-        "model": model.digest,
-        "onnx": onnx.__version__,
-    }
-    return files | {MANIFEST: canonical_json(manifest)}
-
-
-def graph_file_name(unit: str) -> str:
-    """`attention[0]` is compiled to `attention.0.onnx`."""
-    return f"{unit_file_name(unit)}.onnx"
-
-
-def check_allowed(graph: Any) -> None:
-    """Raise `UnsupportedModel` if the onnx `ModelProto` holds anything that is not `ALLOWED`.
-
-    Also refused: functions, subgraphs, operators of other domains or versions, sparse tensors,
-    types that cannot be inferred, and external data anywhere but in weights.safetensors.
-    """
-    if [(o.domain, o.version) for o in graph.opset_import] != [("", OPSET)] or graph.functions:
-        raise UnsupportedModel(f"graph: expected only the standard operators of opset {OPSET}")
-    for tensor in graph.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.key == "location" and entry.value != WEIGHTS:
-                raise UnsupportedModel(
-                    f"graph: expected weights in {WEIGHTS}, got {entry.value!r:.60}"
-                )
-    if graph.graph.sparse_initializer:
-        raise UnsupportedModel("graph: expected dense weights, got sparse ones")
-    try:
-        typed = onnx.shape_inference.infer_shapes(graph, strict_mode=True).graph
-    except onnx.shape_inference.InferenceError as err:
-        reason = str(err).strip().splitlines()[0][:120]
-        raise UnsupportedModel(f"graph: its types do not fit: {reason}") from err
-    types = {tensor.name: tensor.data_type for tensor in typed.initializer}
-    for value in (*typed.input, *typed.output, *typed.value_info):
-        types[value.name] = value.type.tensor_type.elem_type
-    for node in typed.node:
-        signature = f"{_names(types, node.input)} -> {_names(types, node.output)}"
-        if (node.op_type, signature) not in ALLOWED:
-            raise UnsupportedModel(
-                f"graph: {node.name or 'a node'}: {node.op_type} ({signature}) "
-                "is not known to be exact"
-            )
-
-
-def _names(types: dict[str, int], values: Sequence[str]) -> str:
-    """The element types of `values` by numpy's names, `unknown` where there is none."""
-    names = []
-    for value in values:
-        kind = types.get(value, onnx.TensorProto.UNDEFINED)
-        known = kind in onnx.helper.get_all_tensor_dtypes()
-        names.append(str(onnx.helper.tensor_dtype_to_np_dtype(kind)) if known else "unknown")
-    return ", ".join(names)
+    if model.folder is not None:
+        check_files(model.folder, files_of(graphs, model.digest))
