@@ -9,12 +9,13 @@ import pytest
 
 from tests.golden.make import KINDS
 from zkllm import bundle as container
+from zkllm.backends.sumcheck.backend import SumcheckBackend
 from zkllm.bundle import VERSION
 from zkllm.demonstrating import forge
 from zkllm.errors import VerificationError
 from zkllm.exact.model import ExactModel
 from zkllm.verdict import Request
-from zkllm.verifying import verify
+from zkllm.verifying import claims, verify
 
 GOLDEN = Path(__file__).resolve().parent
 FORMATS = sorted(path for path in GOLDEN.iterdir() if path.name.startswith("v"))
@@ -64,6 +65,20 @@ def test_golden_bytes_are_what_this_release_writes(folder: Path) -> None:
     for path in [folder / "answer.trace", *folder.glob("*.bundle")]:
         data = path.read_bytes()
         assert container.Bundle.from_bytes(data, specification).to_bytes(specification) == data
+
+
+@pytest.mark.parametrize("folder", FORMATS, ids=lambda path: path.name)
+@pytest.mark.parametrize("name", ["sumcheck", "committed"])
+def test_proofs_are_what_this_release_makes(folder: Path, name: str) -> None:
+    """Byte for byte: a prover's choices follow from the claim alone."""
+    model = ExactModel.from_folder(folder / "model")
+    bundle = container.load(folder / f"{name}.bundle", model.specification)
+    _, units, keyed = KINDS[name]
+    proved = [claim for claim in claims(bundle, model.specification) if claim.unit in units]
+    assert len(proved) == len(units)
+    for claim in proved:
+        made = SumcheckBackend().prove(model, claim, folder / "keys" if keyed else None)
+        assert made == bundle.evidence[claim.unit].data, claim.unit
 
 
 def test_golden_files_are_small() -> None:
