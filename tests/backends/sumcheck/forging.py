@@ -353,9 +353,9 @@ def deaf_to(*labels: str) -> Off:
     """The verifier does not ask whether what is required under `labels` holds."""
 
     class Deaf(Verifier):
-        def require(self, label: str, holds: Callable[[], bool]) -> None:
+        def refuse(self, label: str) -> None:
             if label not in labels:
-                super().require(label, holds)
+                super().refuse(label)
 
     return lambda _, monkeypatch: monkeypatch.setattr(protocol, "Verifier", Deaf)
 

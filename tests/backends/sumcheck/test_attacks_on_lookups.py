@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -40,7 +40,7 @@ class Lookups(Circuit):
     """Nothing but lookups: squares of cells, of which tables with values mask the upper one."""
 
     def __init__(self) -> None:
-        self.model = small_model()
+        self.weights = small_model()
         self.plan = Plan(4)
         for bits in (2, 3):
             key = self.plan.column(f"range {bits}: key", (2, 2))
@@ -249,9 +249,9 @@ def test_every_site_is_looked_up(unit: str, site: Lookup, monkeypatch: pytest.Mo
     """The verifier hears of lookups alone, and of all of them."""
 
     class Hearing(Verifier):
-        def require(self, label: str, holds: Callable[[], bool]) -> None:
+        def refuse(self, label: str) -> None:
             if label.startswith("lookups"):
-                super().require(label, holds)
+                super().refuse(label)
 
     monkeypatch.setattr(protocol, "Verifier", Hearing)
     trial = Trial(unit, instruct=functools.partial(spoil, site))

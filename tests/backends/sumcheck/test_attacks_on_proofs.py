@@ -328,8 +328,8 @@ def test_a_root_of_the_weights_is_absorbed(monkeypatch: pytest.MonkeyPatch) -> N
     labels: list[str] = []
 
     class Noting(Verifier):
-        def require(self, label: str, holds: Callable[[], bool]) -> None:
-            labels.extend([label] * (not holds()))
+        def refuse(self, label: str) -> None:
+            labels.append(label)
 
     monkeypatch.setattr(protocol, "Verifier", Noting)
     check_proof(trial.circuit(claim), proof, other)

@@ -1,9 +1,13 @@
+from collections.abc import Callable
+
 import pytest
 
-from zkllm.engines.sumcheck.field import ONE
+from zkllm.engines.sumcheck.field import ONE, ZERO, Ext
 from zkllm.engines.sumcheck.party import Opening
 from zkllm.engines.sumcheck.plan import Combination, Plan
+from zkllm.engines.sumcheck.prover import Prover
 from zkllm.engines.sumcheck.verifier import Verifier
+from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ProofRejected
 from zkllm.exact.model import ExactModel
 
@@ -43,9 +47,22 @@ def test_a_claim_that_was_never_shown_is_refused(ledger: str, tiny_model: ExactM
 
 def test_what_does_not_hold_is_refused(tiny_model: ExactModel) -> None:
     verifier = reading(tiny_model, b"")
-    verifier.require("one", lambda: True)
-    with pytest.raises(ProofRejected, match="sumcheck: one does not hold"):
-        verifier.require("one", lambda: False)
+    required: list[Callable[[bool], None]] = [
+        lambda holds: verifier.require_equal("one", ONE, ONE if holds else ZERO),
+        lambda holds: verifier.require_equal("one", Ext(1, 2), Ext(1, 2 if holds else 3)),
+        lambda holds: verifier.require_nonzero("one", Ext(0, 5) if holds else ZERO),
+        lambda holds: verifier.require_hashes("one", lambda: holds),
+    ]
+    for ask in required:
+        ask(True)
+        with pytest.raises(ProofRejected, match=r"^sumcheck: one does not hold$"):
+            ask(False)
+
+
+def test_what_both_sides_hold_is_made_by_the_verifier_alone(tiny_model: ExactModel) -> None:
+    assert reading(tiny_model, b"").held(lambda: ONE) == ONE
+    prover = Prover(Witness(Plan(8)), tiny_model, None)
+    assert prover.held(lambda: pytest.fail("the prover made it")) == ZERO
 
 
 def test_a_verifier_has_no_witness(tiny_model: ExactModel) -> None:

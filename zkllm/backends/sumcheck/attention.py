@@ -193,7 +193,7 @@ class CausalAttention:
         outer = fourth * entry + fifth * marker
         inside, every = self._masks(point, at)
         expected = inside * inner + (every - inside) * outer
-        party.require("attention: cells", lambda: value == expected)
+        party.require_equal("attention: cells", value, expected)
         return at, product
 
     def _masks(self, point: Point, at: Point) -> tuple[Ext, Ext]:
@@ -228,7 +228,7 @@ class CausalAttention:
         expected = eq_within(heads, h, other) * ones(size, c)
         expected = expected * party.value(self.query, (i, other, c))
         expected = expected * party.value(self.key, (j, other, c))
-        party.require("attention: products", lambda: value == expected)
+        party.require_equal("attention: products", value, expected)
 
     def _check_rows(self, party: Party) -> None:
         """(7) Σ_j marker = 1, (8) Σ_j exponential = total, (9) total = 2·half + odd.
@@ -241,10 +241,10 @@ class CausalAttention:
         middle = (h, i, (HALF,) * k)
         marked = party.value(self.marker, middle) * (1 << k)
         expected = ones_at(self.rows, point)
-        party.require("attention: one maximum", lambda: marked == expected)
+        party.require_equal("attention: one maximum", marked, expected)
         summed = party.value(self.entry, middle) * (1 << k)
         total = party.value(self.total, point)
-        party.require("attention: total", lambda: summed == total)
+        party.require_equal("attention: total", summed, total)
         halves = self.half.value * 2 + self.odd.value - self.total
         party.require_zero("attention: half of total", halves, point)
 
@@ -274,7 +274,7 @@ class CausalAttention:
         expected = eq_within(heads, h, other) * ones(rows, j)
         expected = expected * party.value(self.entry, (other, i, j))
         expected = expected * party.value(self.value, (j, other, c))
-        party.require("attention: mixed", lambda: value == expected)
+        party.require_equal("attention: mixed", value, expected)
 
         low, along = party.value(self.low.value, point), ones(self.dims[2], c)
         dividend = sums + party.value(self.half.value, (h, i)) * along - low
@@ -294,7 +294,7 @@ class CausalAttention:
         quotient = eq_within(heads, h, g) * eq_within(rows, i, t)
         quotient = quotient * party.value(self.total, (g, t))
         quotient = quotient * party.value(self.output.value, (t, g, c))
-        party.require("attention: output", lambda: value == quotient)
+        party.require_equal("attention: output", value, quotient)
         limit = (party.value(self.total, (h, i)) - ones_at(self.rows, (h, i))) * along
         high = party.value(self.high.value, point)
-        party.require("attention: output remainder", lambda: low + high == limit)
+        party.require_equal("attention: output remainder", low + high, limit)

@@ -12,7 +12,7 @@ from zkllm.bundle import MAX_EVIDENCE
 from zkllm.digests import Digest
 from zkllm.engines.sumcheck.commitment import levels_of
 from zkllm.engines.sumcheck.field import ZERO, Ext
-from zkllm.engines.sumcheck.multilinear import Point, size
+from zkllm.engines.sumcheck.multilinear import size
 from zkllm.engines.sumcheck.plan import total
 from zkllm.engines.sumcheck.protocol import Circuit, Context, require_bits, run_protocol
 from zkllm.engines.sumcheck.verifier import Verifier
@@ -46,14 +46,14 @@ class Rehearsal(Verifier):
         _require_length(self.bytes)
         return bytes(length)
 
-    def require(self, label: str, holds: Callable[[], bool]) -> None:
+    def refuse(self, label: str) -> None:
         """Nothing holds here."""
 
-    def public(self, make: Callable[[], IntArray], point: Point) -> Ext:
+    def held(self, make: Callable[[], Ext]) -> Ext:
         return ZERO
 
-    def weight(self, name: str, point: Point) -> Ext:
-        return ZERO if self.weights_root is None else super().weight(name, point)
+    def require_hashes(self, label: str, hold: Callable[[], bool]) -> None:
+        """They would be of zeros."""
 
 
 def rehearse(circuit: Circuit, *, committed: bool = False) -> tuple[int, float]:

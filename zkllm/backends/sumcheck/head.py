@@ -79,7 +79,7 @@ class Margins:
         difference = self._difference([f * eq(row, t) for row, f in enumerate(factors)], j)
         weight = selected(party, "margin: weight", self.unit.weight, difference, 1, (c,))
         x = party.value(self.x, at)
-        party.require("margin", lambda: value == x * weight)
+        party.require_equal("margin", value, x * weight)
 
     def _difference(self, factors: list[Ext], j: Coordinates) -> Selection:
         """A(v) = Σ_i factors[i]·(ones(j)·[v = id_i] - eq(v, j))."""

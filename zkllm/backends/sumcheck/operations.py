@@ -159,14 +159,14 @@ class Norm:
         # (1) d·x - Σx + half = c·(d·2^t) + r
         centred, rest = party.value(self.centred.value, point), party.value(self.rest.value, point)
 
-        def centred_holds() -> bool:
+        def shifted() -> Ext:
             inner = contract(weights((rows,), (i,)), x)
-            shifted = dot(inner, weights((width,), (j,))) * width
-            shifted = shifted - Ext.from_words(total(inner)) * one_column
-            shifted = shifted + one_row * one_column * (self.divisor // 2)
-            return shifted == centred * self.divisor + rest
+            spread = dot(inner, weights((width,), (j,))) * width
+            spread = spread - Ext.from_words(total(inner)) * one_column
+            return spread + one_row * one_column * (self.divisor // 2)
 
-        party.require(f"{self.name}: centred", centred_holds)
+        right = centred * self.divisor + rest
+        party.require_equal(f"{self.name}: centred", party.held(shifted), right)
         self.rest.check(party, point)
         # (2) Σ c² + E = q² + below
         squares = self._check_squares(party, i)
@@ -184,7 +184,7 @@ class Norm:
         )
         c = party.value(self.centred.value, at)
         expected = eq_within(rows, i, at[0]) * ones(width, at[1]) * c * c
-        party.require(f"{self.name}: variance", lambda: value == expected)
+        party.require_equal(f"{self.name}: variance", value, expected)
         # (3) 2q = below + above, (4) q + 1 = 2·half + odd
         root, half = self.root.value, self.half.value
         party.require_zero(
@@ -197,7 +197,7 @@ class Norm:
         self._check_output(party, i, j, product)
         high = party.value(self.high.value, point)
         limit = party.value(root, (i,)) * one_column
-        party.require(f"{self.name}: output remainder", lambda: low + high == limit)
+        party.require_equal(f"{self.name}: output remainder", low + high, limit)
 
     def _check_squares(self, party: Party, i: Coordinates) -> Ext:
         """Σ eq(·, i)·q²."""
@@ -216,7 +216,7 @@ class Norm:
         )
         q = party.value(root, at)
         expected = eq_within(rows, i, at[0]) * q * q
-        party.require(f"{self.name}: squared root", lambda: value == expected)
+        party.require_equal(f"{self.name}: squared root", value, expected)
         return claim
 
     def _check_output(self, party: Party, i: Coordinates, j: Coordinates, product: Ext) -> None:
@@ -236,7 +236,7 @@ class Norm:
         )
         factor = party.value(sigma, (at,)) * party.value(self.output.value, (at, j))
         expected = eq_within(rows, i, at) * factor
-        party.require(f"{self.name}: output", lambda: value == expected)
+        party.require_equal(f"{self.name}: output", value, expected)
 
 
 class Linear:
@@ -287,7 +287,7 @@ class Linear:
         at, value = party.sumcheck(self.name, inner, sums, tables, [(ONE, (0, 1))])
         x = party.value(self.x, (point[0], *at))
         weight = party.weight(self.layer.weight, (*at, *point[1:]))
-        party.require(self.name, lambda: value == x * weight)
+        party.require_equal(self.name, value, x * weight)
 
 
 class Gelu:
@@ -352,4 +352,4 @@ class Gelu:
         weight = ONE
         for n, r, s in zip(self.dims, point, at, strict=True):
             weight = weight * eq_within(n, r, s)
-        party.require(self.name, lambda: value == weight * inner)
+        party.require_equal(self.name, value, weight * inner)

@@ -9,7 +9,7 @@ from zkllm.backends.claims import check_ranges
 from zkllm.backends.sumcheck.attention import CausalAttention
 from zkllm.backends.sumcheck.head import Margins
 from zkllm.backends.sumcheck.operations import Gelu, Linear, Norm
-from zkllm.engines.sumcheck.multilinear import eq, value_at
+from zkllm.engines.sumcheck.multilinear import eq
 from zkllm.engines.sumcheck.party import Party
 from zkllm.engines.sumcheck.plan import MAX_LIMB, Number, Plan
 from zkllm.engines.sumcheck.protocol import Circuit
@@ -50,7 +50,7 @@ class EmbedCircuit(Circuit):
         places = Selection(self.context, tuple(range(len(self.ids))), factors)
         total = selected(party, "embed: tokens", self.unit.tokens, tokens, 0, (c,))
         total += selected(party, "embed: positions", self.unit.positions, places, 0, (c,))
-        party.require("embed", lambda: total == value_at(self.claim.outputs, point))
+        party.require_equal("embed", total, party.public(lambda: self.claim.outputs, point))
 
 
 class AttentionCircuit(Circuit):

@@ -56,8 +56,8 @@ def check_lookups(party: Party) -> None:
         table = plan.tables[name]
         fingerprint = table_fingerprint(table, places, functional, beta, gamma)
         bottom += total_weight(functional) * (alpha - table.identifier - 1) - fingerprint
-    party.require("lookups: numerators", lambda: numerator == top)
-    party.require("lookups: fingerprints", lambda: denominator == bottom)
+    party.require_equal("lookups: numerators", numerator, top)
+    party.require_equal("lookups: fingerprints", denominator, bottom)
 
 
 def reduce_fractions(
@@ -66,8 +66,8 @@ def reduce_fractions(
     """From "the sum is zero" to claims on numerators and denominators of the leaves, at a point."""
     layers = lengths(count)
     numerator, denominator = party.exchange("lookups: sum", functools.partial(_root, tree), 2)
-    zero_sum = numerator == ZERO and denominator + ONE != ZERO
-    party.require("lookups: sum", lambda: zero_sum)
+    party.require_equal("lookups: sum", numerator, ZERO)
+    party.require_nonzero("lookups: sum", denominator + ONE)
     point: Coordinates = ()
     for level in reversed(range(len(layers) - 1)):
         factor = party.challenge("lookups: layer", 1)
@@ -78,7 +78,7 @@ def reduce_fractions(
         p0, p1, d0, d1 = party.exchange("lookups: children", functools.partial(_children, state), 4)
         summand = p0 + p1 + p0 * d1 + p1 * d0 + factor * (d0 + d1 + d0 * d1)
         expected = multilinear.eq_within(layers[level + 1], point, reached) * summand
-        party.require("lookups: layer", functools.partial(value.__eq__, expected))
+        party.require_equal("lookups: layer", value, expected)
         side = party.challenge("lookups: side", 1)
         numerator, denominator = p0 + side * (p1 - p0), d0 + side * (d1 - d0)
         point = (side, *reached)

@@ -49,10 +49,8 @@ def show_claims(party: Party, ledger: Ledger, vector: Vector, committed: Committ
     (value,) = party.exchange(
         f"{label}: value", lambda: [] if committed is None else committed.value_at(point), 1
     )
-    party.require(
-        f"{label}: batch",
-        lambda: reached == value * batch_weight(vector.layout, claims, factors, point),
-    )
+    weight = party.held(lambda: batch_weight(vector.layout, claims, factors, point))
+    party.require_equal(f"{label}: batch", reached, value * weight)
     matrix = None if committed is None else committed.matrix
     _open(party, label, commitment.levels_of(count), vector.root, matrix, point, value)
 
@@ -96,12 +94,13 @@ def _open(
         party.errors.append((f"{label}: {step}", error))
     if not deeper:
         row = party.exchange_words(f"{label}: row", lambda: _row(matrix, factors), shape.columns)
-        party.require(f"{label}: value", lambda: dot(row, multilinear.eq_table(low)) == value)
+        reached = party.held(lambda: dot(row, multilinear.eq_table(low)))
+        party.require_equal(f"{label}: value", reached, value)
         indices, sums = _open_columns(party, label, shape, root, matrix, factors)
         encoded = commitment.transform(np.ascontiguousarray(row.T), shape.log_length)
-        party.require(
-            f"{label}: columns", lambda: bool(np.array_equal(encoded[:, indices].T, sums))
-        )
+        for entry, expected in zip(sums, encoded[:, indices].T, strict=True):
+            left, right = Ext.from_words(entry), Ext.from_words(expected)
+            party.require_equal(f"{label}: columns", left, right)
         return
     inner = f"{label} row"
     long = None if matrix is None else matrix.commit(factors, deeper[0])
@@ -126,10 +125,8 @@ def _open(
     (left,) = party.exchange(
         f"{inner}: value", lambda: [] if long is None else [long.value_at(at)], 1
     )
-    party.require(
-        f"{inner}: batch",
-        lambda: reached == left * row_weight(low, indices, scales, shape.log_length, at),
-    )
+    weight = party.held(lambda: row_weight(low, indices, scales, shape.log_length, at))
+    party.require_equal(f"{inner}: batch", reached, left * weight)
     _open(party, inner, tuple(deeper), inner_root, long, at, left)
 
 
@@ -185,7 +182,7 @@ def _open_columns(
                 return False
         return True
 
-    party.require(f"{label}: paths", paths_hold)
+    party.require_hashes(f"{label}: paths", paths_hold)
     return indices, commitment.combined(columns, factors)
 
 

@@ -219,8 +219,26 @@ class Party(ABC):
         """`count` elements that the prover makes and sends and the verifier reads; absorbed."""
 
     @abstractmethod
-    def require(self, label: str, holds: Callable[[], bool]) -> None:
-        """Refuse unless `holds`; only the verifier asks."""
+    def held(self, make: Callable[[], Ext]) -> Ext:
+        """A value that follows from what both sides hold: it is never sent.
+
+        Only the verifier makes it. What depends on it must only be required, not said.
+        """
+
+    @abstractmethod
+    def require_equal(self, label: str, left: Ext, right: Ext) -> None:
+        """Refuse unless both sides of an equation are equal."""
+
+    @abstractmethod
+    def require_nonzero(self, label: str, value: Ext) -> None:
+        """Refuse zero."""
+
+    @abstractmethod
+    def require_hashes(self, label: str, hold: Callable[[], bool]) -> None:
+        """Refuse unless hashes `hold`; only the verifier makes them.
+
+        They are of bytes that everybody may see, and no equation over the field.
+        """
 
     @abstractmethod
     def exchange_bytes(self, label: str, make: Callable[[], bytes], length: int) -> bytes:
@@ -282,17 +300,17 @@ class Party(ABC):
 
     def public(self, make: Callable[[], IntArray], point: Point) -> Ext:
         """The extension at `point` of integers that both sides know."""
-        return multilinear.value_at(make(), point)
+        return self.held(lambda: multilinear.value_at(make(), point))
 
     def weight(self, name: str, point: Point) -> Ext:
         """The extension of a weight at `point`: evaluated if held, else claimed and entered."""
 
-        def evaluated() -> list[Ext]:
-            return [multilinear.value_at(self.tensor(name), point)]
+        def evaluated() -> Ext:
+            return multilinear.value_at(self.tensor(name), point)
 
         if self.weights_root is None:
-            return evaluated()[0]
-        (value,) = self.exchange(f"weight {name}", evaluated, 1)
+            return self.held(evaluated)
+        (value,) = self.exchange(f"weight {name}", lambda: [evaluated()], 1)
         functional = functional_at(self.plan.weights[name], point)
         self.weights_ledger.enter(Opening(name, functional, value))
         return value
@@ -309,8 +327,7 @@ class Party(ABC):
 
     def require_zero(self, label: str, combination: Combination, point: Point) -> None:
         """Refuse unless a combination of columns, zero everywhere, is zero at `point`."""
-        value = self.value(combination, point)
-        self.require(label, lambda: value == ZERO)
+        self.require_equal(label, self.value(combination, point), ZERO)
 
     def sumcheck(
         self,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from zkllm.engines.sumcheck import commitment, kernels
 from zkllm.engines.sumcheck.commitment import Shape
-from zkllm.engines.sumcheck.field import Ext, Words, add, dot, to_field, words
+from zkllm.engines.sumcheck.field import ZERO, Ext, Words, add, dot, to_field, words
 from zkllm.engines.sumcheck.multilinear import Coordinates, Dims
 from zkllm.engines.sumcheck.party import (
     Functional,
@@ -178,8 +178,17 @@ class Prover(Party):
         self.transcript.absorb(label, data)
         self.sent.append(data)
 
-    def require(self, label: str, holds: Callable[[], bool]) -> None:
+    def held(self, make: Callable[[], Ext]) -> Ext:
+        return ZERO  # what depends on it is only required, and here nothing is
+
+    def require_equal(self, label: str, left: Ext, right: Ext) -> None:
         """Nothing: the proof is verified before it leaves the backend."""
+
+    def require_nonzero(self, label: str, value: Ext) -> None:
+        """Nothing."""
+
+    def require_hashes(self, label: str, hold: Callable[[], bool]) -> None:
+        """Nothing."""
 
     def evaluate(self, column: str, functional: Functional) -> Ext:
         assert self.committed is not None  # a unit without columns claims none  # noqa: S101

@@ -58,7 +58,7 @@ def selected(
     (total,) = party.exchange(label, lambda: [dot(*tables())], 1)
     (at,), value = party.sumcheck(label, (selection.length,), total, tables, [(ONE, (0, 1))])
     weight = party.weight(name, (*fixed[:axis], at, *fixed[axis:]))
-    party.require(label, lambda: value == selection.at(at) * weight)
+    party.require_equal(label, value, party.held(lambda: selection.at(at)) * weight)
     return total
 
 

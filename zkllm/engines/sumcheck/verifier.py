@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from zkllm.engines.sumcheck.field import CANONICAL_BYTES, Ext
+from zkllm.engines.sumcheck.field import CANONICAL_BYTES, ZERO, Ext
 from zkllm.engines.sumcheck.multilinear import Dims
 from zkllm.engines.sumcheck.party import (
     Functional,
@@ -40,9 +40,24 @@ class Verifier(Party):
         self.transcript.absorb(label, data)
         return data
 
-    def require(self, label: str, holds: Callable[[], bool]) -> None:
-        if not holds():
-            raise ProofRejected(f"sumcheck: {label} does not hold")
+    def held(self, make: Callable[[], Ext]) -> Ext:
+        return make()
+
+    def require_equal(self, label: str, left: Ext, right: Ext) -> None:
+        if left != right:
+            self.refuse(label)
+
+    def require_nonzero(self, label: str, value: Ext) -> None:
+        if value == ZERO:
+            self.refuse(label)
+
+    def require_hashes(self, label: str, hold: Callable[[], bool]) -> None:
+        if not hold():
+            self.refuse(label)
+
+    def refuse(self, label: str) -> None:
+        """Raises `ProofRejected` for what was required under `label`."""
+        raise ProofRejected(f"sumcheck: {label} does not hold")
 
     def evaluate(self, column: str, functional: Functional) -> Ext:
         raise NotImplementedError("the verifier reads values, it does not have columns")
