@@ -1,0 +1,1 @@
+"""What CONTRIBUTING.md says of additions, tried: toys that come in through the public seams."""
