@@ -16,7 +16,7 @@ import pytest
 
 from tests.commands import zkllm
 from zkllm import bundle as container
-from zkllm.cli import _COMMANDS
+from zkllm.cli.commands import COMMANDS
 from zkllm.demonstrating import forge
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
@@ -91,7 +91,7 @@ def test_the_python_example(tmp_path: Path) -> None:
 
 def test_the_table_of_commands_is_that_of_the_program() -> None:
     table = dict(re.findall(r"^\| `zkllm (\w+)` \| (.*) \|$", README, re.MULTILINE))
-    assert table == _COMMANDS
+    assert table == COMMANDS
 
 
 def test_links_lead_somewhere() -> None:

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from tests.commands import zkllm
-from zkllm.cli import _COMMANDS
+from zkllm.cli.commands import COMMANDS
 from zkllm.reports import JSON_FORMAT
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +35,7 @@ def test_the_schema_is_one() -> None:
 
 def test_every_command_with_json_is_defined_and_described() -> None:
     described = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
-    for command in _COMMANDS:
+    for command in COMMANDS:
         if "--json" in zkllm(command, "--help").out:
             assert command in SCHEMA["$defs"]
             assert f"| `{command}` |" in described

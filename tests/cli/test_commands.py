@@ -15,7 +15,7 @@ import pytest
 from tests.commands import zkllm
 from zkllm import bundle as container
 from zkllm import output
-from zkllm.cli import _COMMANDS
+from zkllm.cli.commands import COMMANDS
 from zkllm.demonstrating import forge
 from zkllm.exact.model import ExactModel
 from zkllm.wording import one_line
@@ -300,7 +300,7 @@ def test_a_bundle_cannot_write_to_the_terminal(work: Path, tmp_path: Path) -> No
 
 
 def test_help_of_every_command() -> None:
-    for name in _COMMANDS:
+    for name in COMMANDS:
         done = zkllm(name, "--help")
         assert done.code == 0
         assert "Usage:" in done.out

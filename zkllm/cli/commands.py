@@ -8,17 +8,31 @@ import importlib
 import click
 
 from zkllm import __version__
-from zkllm.cli import _COMMANDS, loaded
+from zkllm.cli.signals import loaded
+
+COMMANDS = {
+    "export": "make an exact model from a checkpoint",
+    "run": "generate text with an exact model and keep the trace",
+    "plan": "say what a proof will cost, before anything is spent",
+    "setup": "make the keys of a backend",
+    "srs": "import the parameters of a public ceremony",
+    "policy": "write down what a verifier demands",
+    "prove": "turn a trace into a bundle that convinces others",
+    "verify": "check bundles under a policy; exit code 0 only for verified",
+    "inspect": "show any artefact, without verifying it",
+    "doctor": "show what this installation and this machine bring",
+    "demo": "do all of it on the bundled model",
+}
 
 
 class _Commands(click.Group):
     """Imports a command's module when it is needed: `zkllm --help` loads nothing heavy."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
+        if name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"zkllm.cli.{name}").command
         _let_choose_detail(command)
@@ -28,8 +42,8 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
-        if name and name not in _COMMANDS and not name.startswith("-"):
-            near = difflib.get_close_matches(name, _COMMANDS, 1)
+        if name and name not in COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name, COMMANDS, 1)
             meant = f" Did you mean {near[0]!r}?" if near else ""
             ctx.fail(f"No such command {name[:40]!r}.{meant}")
         found = super().resolve_command(ctx, args)
@@ -38,7 +52,7 @@ class _Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 def _let_choose_detail(command: click.Command) -> None:
