@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.commands import zkllm
-from zkllm import executing, extras
+from zkllm import extras
 from zkllm.diagnosing import diagnose
+from zkllm.engines.onnx import runtime
 
 
 def test_what_is_installed_is_found_and_fits() -> None:
@@ -65,7 +66,7 @@ def test_a_runtime_that_does_not_load_is_a_problem(monkeypatch: pytest.MonkeyPat
     def fails() -> Any:
         raise ImportError("libcudart.so.12: cannot open\nshared object file")
 
-    monkeypatch.setattr(executing, "providers", fails)
+    monkeypatch.setattr(runtime, "providers", fails)
     done = zkllm("doctor", "--json")
     assert done.code == 5
     found = json.loads(done.out)

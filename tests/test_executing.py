@@ -16,15 +16,16 @@ import onnxruntime
 import pytest
 
 from tests.commands import zkllm
-from zkllm import executing
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import canonical_json, sha256
+from zkllm.engines.onnx import runtime
+from zkllm.engines.onnx.runtime import forbid_emulation
 from zkllm.errors import BackendError, DigestMismatch, InputError, LimitExceeded
 from zkllm.exact import graph, reference
 from zkllm.exact.graph import compile_graphs, compile_units
 from zkllm.exact.model import ExactModel, save, tensor_offsets
 from zkllm.exact.quantise import PRECISIONS, build
-from zkllm.executing import Executor, forbid_emulation
+from zkllm.executing import Executor, Past
 from zkllm.tensors import IntArray
 
 MakeCheckpoint = Callable[..., Path]
@@ -59,6 +60,11 @@ def sharpened(checkpoint: Checkpoint) -> Checkpoint:
         values[..., d : d + d // heads] = -values[..., : d // heads]
         tensors[name] = values
     return replace(checkpoint, tensors=tensors)
+
+
+def run(executor: Executor, unit: str, x: IntArray, first: int = 0) -> IntArray:
+    """What `unit` gives for `x`, whose first row stands at position `first`."""
+    return executor.run_unit(unit, x, Past(first))[0]
 
 
 def extreme_rows(width: int, bound: int, tokens: int) -> IntArray:
@@ -146,7 +152,7 @@ def test_every_boundary_equals_the_reference(
             assert np.array_equal(left, right)
         if one.model.specification.head is not None:
             ids = reference.run_unit(one.model, "head", expected[-1])
-            assert np.array_equal(executor.head(expected[-1]), ids)
+            assert np.array_equal(run(executor, "head", expected[-1]), ids)
 
 
 @pytest.mark.parametrize("name", ["ezkl", "wide", "fragment", "shifted"])
@@ -158,11 +164,7 @@ def test_units_are_exact_at_their_bounds(made: dict[str, Made], name: str) -> No
     readers = [unit for unit in spec.units() if unit != "embed"]
     for unit, bound in zip(readers, bounds, strict=False):
         x = extreme_rows(spec.architecture.width, bound, 12)
-        if unit == "head":
-            got = executor.head(x)
-        else:
-            got = executor.mlp(unit, x) if "mlp" in unit else executor.attention(unit, x)[0]
-        assert np.array_equal(got, reference.run_unit(model, unit, x)), unit
+        assert np.array_equal(run(executor, unit, x), reference.run_unit(model, unit, x)), unit
 
 
 # Decoding
@@ -192,7 +194,7 @@ def test_decoding_with_kept_keys_equals_full_passes(made: dict[str, Made], name:
     assert executor.decode(prompt[:1], 1) == executor.decode(prompt[:1], 2)[:1]
     # one pass over prompt and completion gives every token again
     passed = executor.run(np.array(ids[:-1], dtype=np.int64))[-1]
-    assert executor.head(passed[len(prompt) - 1 :]).tolist() == ids[len(prompt) :]
+    assert run(executor, "head", passed[len(prompt) - 1 :]).tolist() == ids[len(prompt) :]
 
 
 def test_a_stop_id_ends_the_text_and_belongs_to_it(executor: Executor) -> None:
@@ -208,15 +210,16 @@ def test_attention_in_two_pieces_equals_one(made: dict[str, Made], cut: int) -> 
     one = made["fragment"]
     executor = Executor(one.model, "cpu", threads=1)
     rows = one.inputs[-1]
-    whole, (key, value) = executor.attention("attention[1]", rows)
-    first, past = executor.attention("attention[1]", rows[:cut])
-    second, (all_keys, all_values) = executor.attention("attention[1]", rows[cut:], past)
+    whole, once = executor.run_unit("attention[1]", rows)
+    first, past = executor.run_unit("attention[1]", rows[:cut])
+    second, twice = executor.run_unit("attention[1]", rows[cut:], past)
+    assert (past.positions, once.positions, twice.positions) == (cut, len(rows), len(rows))
     assert np.array_equal(np.concatenate([first, second]), whole)
-    assert np.array_equal(all_keys, key)
-    assert np.array_equal(all_values, value)
+    for part in ("key", "value"):
+        assert np.array_equal(twice.kept[part], once.kept[part])
     inner = reference.attention(one.model, one.model.specification.attention[0], rows)
-    assert np.array_equal(key, inner.key)
-    assert np.array_equal(value, inner.value)
+    assert np.array_equal(once.kept["key"], inner.key)
+    assert np.array_equal(once.kept["value"], inner.value)
 
 
 def test_later_rows_change_nothing_before_them(made: dict[str, Made]) -> None:
@@ -232,8 +235,8 @@ def test_later_rows_change_nothing_before_them(made: dict[str, Made]) -> None:
 
 def test_embed_starts_at_a_position(text: ExactModel, executor: Executor) -> None:
     ids = np.arange(9)
-    assert np.array_equal(executor.embed(ids)[4:], executor.embed(ids[4:], 4))
-    assert np.array_equal(executor.embed(ids), reference.run_unit(text, "embed", ids))
+    assert np.array_equal(run(executor, "embed", ids)[4:], run(executor, "embed", ids[4:], 4))
+    assert np.array_equal(run(executor, "embed", ids), reference.run_unit(text, "embed", ids))
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +256,7 @@ def test_ties_go_to_the_lowest_id(tied: Made, optimisation: Any) -> None:
     x = executor.run(tied.inputs[-1])[-1]
     logits = reference.logits(tied.model, x)
     assert np.array_equal(logits[:, 15:], logits[:, :14][:, ::-1])
-    ids = executor.head(x)
+    ids = run(executor, "head", x)
     assert ids.max() < 15
     assert len(set(ids.tolist())) > 1
     assert np.array_equal(ids, reference.run_unit(tied.model, "head", x))
@@ -263,17 +266,17 @@ def test_the_arg_max_of_another_device_is_not_asked_for(tied: Made) -> None:
     """CUDA promises nothing about ties: numpy takes the arg-max of the logits."""
     executor = Executor(tied.model, "cpu", threads=1)
     x = executor.run(tied.inputs[-1])[-1]
-    ids = executor.head(x)
-    session = executor._sessions["head"]
+    ids = run(executor, "head", x)
+    graph = executor._graphs["head"]
 
     class LogitsOnly:
         def run(self, outputs: list[str], feeds: dict[str, IntArray]) -> Any:
             assert outputs == ["logits"]
-            return session.run(outputs, feeds)
+            return graph.session.run(outputs, feeds)
 
     executor.device = "cuda"
-    executor._sessions["head"] = LogitsOnly()
-    assert np.array_equal(executor.head(x), ids)
+    executor._graphs["head"] = replace(graph, session=LogitsOnly())
+    assert np.array_equal(run(executor, "head", x), ids)
 
 
 def test_a_fragment_does_not_generate(made: dict[str, Made]) -> None:
@@ -300,7 +303,19 @@ def test_ids_and_positions_are_checked(
     executor: Executor, ids: Any, first: int, words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
-        executor.embed(np.array(ids, dtype=np.int64), first)
+        run(executor, "embed", np.array(ids, dtype=np.int64), first)
+
+
+@pytest.mark.parametrize("unit", ["embed", "attention[0]"])
+def test_no_unit_that_knows_positions_exceeds_the_context(executor: Executor, unit: str) -> None:
+    """The bounds of sums over positions are proven for so many."""
+    x = np.zeros(21 if unit == "embed" else (21, 96), dtype=np.int64)
+    _, past = executor.run_unit(unit, x[:19])
+    executor.run_unit(unit, x[:1], past)
+    with pytest.raises(InputError, match="positions: expected 0 to 19, got 0 to 20"):
+        executor.run_unit(unit, x)
+    with pytest.raises(InputError, match="positions: expected 0 to 19, got 19 to 20"):
+        executor.run_unit(unit, x[:2], past)
 
 
 def test_the_context_is_not_exceeded(executor: Executor) -> None:
@@ -316,30 +331,26 @@ def test_rows_beyond_their_bound_are_refused(
     text: ExactModel, executor: Executor, sign: int
 ) -> None:
     bounds = text.specification.boundary_bounds()
-    calls = {
-        0: lambda x: executor.attention("attention[0]", x),
-        3: lambda x: executor.mlp("mlp[1]", x),
-        4: lambda x: executor.head(x),
-    }
-    for place, call in calls.items():
+    for place, unit in {0: "attention[0]", 3: "mlp[1]", 4: "head"}.items():
         x = np.zeros((2, 96), dtype=np.int64)
         x[1, 5] = sign * bounds[place]
-        call(x)
+        run(executor, unit, x)
         x[1, 5] += sign
         with pytest.raises(LimitExceeded, match=f"±{bounds[place]}, got {bounds[place] + 1} in"):
-            call(x)
+            run(executor, unit, x)
 
 
 @pytest.mark.parametrize("shape", [(2, 95), (0, 96), (96,)], ids=str)
 def test_rows_of_another_shape_are_refused(executor: Executor, shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"mlp\[0\]: expected rows \[T, 96\], got"):
-        executor.mlp("mlp[0]", np.zeros(shape, dtype=np.int64))
+        run(executor, "mlp[0]", np.zeros(shape, dtype=np.int64))
 
 
 def test_a_failure_of_the_runtime_is_a_backend_error(executor: Executor) -> None:
-    past = np.zeros((2, 1, 32), dtype=np.int64)  # one head too few
+    one_head_too_few = np.zeros((2, 1, 32), dtype=np.int64)
+    past = Past(1, {"key": one_head_too_few, "value": one_head_too_few})
     with pytest.raises(BackendError, match=r"attention\[0\]: ONNX Runtime failed on cpu"):
-        executor.attention("attention[0]", np.zeros((1, 96), dtype=np.int64), (past, past))
+        executor.run_unit("attention[0]", np.zeros((1, 96), dtype=np.int64), past)
 
 
 # What is executed
@@ -536,10 +547,10 @@ def test_cuda_is_asked_for_exact_products(fresh: ExactModel, promised_cuda: list
 
 
 def test_emulation_is_forbidden(environment: None) -> None:
-    for variable in executing._EMULATION:
+    for variable in runtime._EMULATION:
         os.environ[variable] = "1"
     os.environ["CUBLAS_EMULATE_DOUBLE_PRECISION"] = "1"
     forbid_emulation()
     left = {name: value for name, value in os.environ.items() if name.startswith("CUBLAS_")}
     assert left == {"CUBLAS_EMULATE_DOUBLE_PRECISION": "0"}
-    assert "CUBLAS_EMULATION_STRATEGY" in executing._EMULATION
+    assert "CUBLAS_EMULATION_STRATEGY" in runtime._EMULATION

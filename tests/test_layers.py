@@ -53,7 +53,7 @@ HEAVY = {"torch", "onnx", "onnxruntime", "numba", "llvmlite", "ezkl"}
 ALLOWED_HEAVY = {
     "engines/onnx/builder.py": {"onnx"},
     "engines/onnx/files.py": {"onnx"},
-    "executing.py": {"onnxruntime"},
+    "engines/onnx/runtime.py": {"onnxruntime"},
     "backends/ezkl/lowering.py": {"onnx"},
     "backends/ezkl/circuit.py": {"onnx"},
     "backends/ezkl/worker.py": {"ezkl"},

@@ -237,15 +237,15 @@ def test_a_run_that_has_begun_ends_though_the_session_is_closed(
     tiny_model: ExactModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, closed = threading.Event(), threading.Event()
-    real = executing.Executor.head
+    real = executing.Executor.run_unit
 
-    def waiting(self: Any, x: Any) -> Any:
+    def waiting(self: Any, *arguments: Any) -> Any:
         begun.set()
         assert closed.wait(60)
-        return real(self, x)
+        return real(self, *arguments)
 
     session = Session(tiny_model, device="cpu").__enter__()
-    monkeypatch.setattr(executing.Executor, "head", waiting)
+    monkeypatch.setattr(executing.Executor, "run_unit", waiting)
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(session.run, "a cat", 3)
         assert begun.wait(60)

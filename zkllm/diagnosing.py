@@ -120,7 +120,7 @@ def _version(package: str) -> str:
 
 def _providers() -> tuple[tuple[str, ...], str]:
     """ONNX Runtime's providers, and what is wrong with it."""
-    from zkllm.executing import providers
+    from zkllm.engines.onnx.runtime import providers
 
     if not installed("onnxruntime"):
         return (), ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 
 from zkllm.bundle import Bundle
+from zkllm.engines.onnx.runtime import Device
 from zkllm.exact.model import ExactModel
-from zkllm.executing import Device
 from zkllm.files import AnyPath
 from zkllm.progress import Progress, silent
 from zkllm.sessions import Session

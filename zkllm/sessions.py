@@ -10,9 +10,10 @@ from types import TracebackType
 import numpy as np
 
 from zkllm.bundle import Bundle, boundary_digests
+from zkllm.engines.onnx.runtime import Device
 from zkllm.errors import InputError
 from zkllm.exact.model import ExactModel
-from zkllm.executing import Device, Executor
+from zkllm.executing import Executor
 from zkllm.files import AnyPath
 from zkllm.hidden import check_padding, fragment_input
 from zkllm.progress import Progress, silent

@@ -107,11 +107,7 @@ def head_of(model: ExactModel, x: IntArray) -> IntArray:
 
 
 def run(executor: Executor, unit: str, x: IntArray) -> IntArray:
-    if unit == "embed":
-        return executor.embed(x)
-    if unit == "head":
-        return executor.head(x)
-    return executor.mlp(unit, x) if "mlp" in unit else executor.attention(unit, x)[0]
+    return executor.run_unit(unit, x)[0]
 
 
 def use_without_bounds(model: ExactModel, *, prove: bool) -> None:

@@ -8,7 +8,7 @@ import click
 
 from zkllm import output
 from zkllm.cli import options
-from zkllm.executing import Device
+from zkllm.engines.onnx.runtime import Device
 from zkllm.files import refuse_overwriting
 from zkllm.wording import bytes_text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zkllm.engines.onnx.builder import Builder, Output, Read, Shape, Value
+from zkllm.engines.onnx.ports import PAST
 from zkllm.integers import FLOAT64_LIMIT
 from zkllm.operations.attention.exact import AttentionStep
 
@@ -15,7 +16,7 @@ def nodes(builder: Builder, step: AttentionStep, read: Read) -> Value:
     """
     query, *parts = step.reads
     shape: Shape = [step.heads, "P", step.size]
-    past = [builder.real_input(f"past_{part}", shape) for part in ("key", "value")]
+    past = [builder.real_input(f"{PAST}{part}", shape) for part in ("key", "value")]
     q = _heads_first(builder, read(query).name, "query")
     both = []
     for part, name, before in zip(("key", "value"), parts, past, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zkllm.engines.onnx.builder import Builder, Read, Value
+from zkllm.engines.onnx.ports import FIRST
 from zkllm.operations.embed.exact import EmbedStep
 
 
@@ -12,7 +13,7 @@ def nodes(builder: Builder, step: EmbedStep, read: Read) -> Value:
     Another input, `first_position` [], is where the first id stands.
     """
     ids = read(step.reads[0]).name
-    first = builder.input("first_position", [])
+    first = builder.input(FIRST, [])
     count = builder.size(ids, 0, f"{ids}/count")
     end = builder.op("Add", [first, count], "positions/end")
     positions = builder.range(first, end, "positions")  # [T]

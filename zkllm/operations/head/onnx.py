@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zkllm.engines.onnx.builder import Builder, Output, Read, Value
+from zkllm.engines.onnx.ports import LOGITS
 from zkllm.operations.head.exact import HeadStep
 
 
@@ -14,7 +15,7 @@ def nodes(builder: Builder, step: HeadStep, read: Read) -> Value:
     n, x = step.numbers, read(step.reads[0])
     builder.require(n.logit, "the logits")
     product = builder.product(builder.columns(x.name, x.place), n.weight)  # [T, vocabulary]
-    logits = builder.op("Add", [product, builder.tensor(n.bias)], "logits")
+    logits = builder.op("Add", [product, builder.tensor(n.bias)], LOGITS)
     ids = builder.op("ArgMax", [logits], "ids", axis=-1, keepdims=0, select_last_index=0)
-    builder.also(Output(logits, "logits", ["T", step.vocabulary], "float64"))
+    builder.also(Output(logits, LOGITS, ["T", step.vocabulary], "float64"))
     return Value(ids, step.vocabulary - 1)
