@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from zkllm.architectures.config import Keys
+from zkllm.architectures.gpt2 import GPT2
 from zkllm.bundle import Bundle
-from zkllm.checkpoints import Checkpoint, Config
+from zkllm.checkpoints import Checkpoint
 from zkllm.digests import sha256
 from zkllm.exact import bounds
 from zkllm.exact.graph import compile_units
@@ -112,29 +114,43 @@ def exact_model(
     """An exact model with random weights, compiled in `folder`; nothing measures its fidelity."""
     weights = [weights for part in parts(config, 0) for weights in part.items()]
     tokenizer = word_tokenizer(config["vocab_size"]) if blocks is None else None
-    checkpoint = checkpoint_of(Config.from_json(config), dict(weights), tokenizer)
+    network = network_of(config)
+    checkpoint = checkpoint_of(network, dict(weights), tokenizer, stop_ids(config))
     specification, tensors = build(checkpoint, PRECISIONS[preset], blocks)
     model = save(specification, tensors, tokenizer, folder)
     compile_units(model, folder)
     return model
 
 
-def checkpoint_of(config: Config, weights: Weights, tokenizer: bytes | None) -> Checkpoint:
+def stop_ids(config: dict[str, Any]) -> tuple[int, ...]:
+    """The one that this `config.json` names, if it is a token."""
+    return (config["eos_token_id"],) if config["eos_token_id"] < config["vocab_size"] else ()
+
+
+def network_of(config: dict[str, Any]) -> GPT2:
+    """The GPT-2 of this `config.json`."""
+    return GPT2.read(Keys(config))
+
+
+def checkpoint_of(
+    network: GPT2, weights: Weights, tokenizer: bytes | None, stop_ids: tuple[int, ...] = ()
+) -> Checkpoint:
     """A checkpoint whose head is its embedding."""
     tensors = {name: value.astype(np.float64) for name, value in weights.items()}
     tensors["lm_head.weight"] = tensors["wte.weight"]
-    return Checkpoint(config, tensors, tokenizer, sha256(b"benchmark"))
+    return Checkpoint(network, tensors, tokenizer, sha256(b"benchmark"), stop_ids)
 
 
 def specification_of(config: dict[str, Any]) -> Specification:
     """What `exact_model` of the preset `wide` specifies, with one block in memory at a time."""
-    whole, precision, source = Config.from_json(config), PRECISIONS["wide"], parts(config, 0)
+    whole, precision, source = network_of(config), PRECISIONS["wide"], parts(config, 0)
     outer = next(source)
     # embedding and head, around a block that is as small as can be
     (_, smallest) = parts(config | {"vocab_size": 1, "n_layer": 1, "n_inner": 1}, 0)
     around = replace(whole, inner=1, blocks=1)
     tokenizer = word_tokenizer(whole.vocabulary)
-    text, _ = build(checkpoint_of(around, outer | smallest, tokenizer), precision)
+    checkpoint = checkpoint_of(around, outer | smallest, tokenizer, stop_ids(config))
+    text, _ = build(checkpoint, precision)
     assert text.head is not None  # noqa: S101
     few = {name: value[:1] for name, value in outer.items()}
     bound, units, tensors = text.input, [], dict(text.tensors)

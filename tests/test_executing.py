@@ -52,7 +52,7 @@ def sharpened(checkpoint: Checkpoint) -> Checkpoint:
 
     The first head's keys are its queries with the other sign: its scores are negative.
     """
-    d, heads = checkpoint.config.width, checkpoint.config.heads
+    d, heads = checkpoint.architecture.width, checkpoint.architecture.heads
     tensors = dict(checkpoint.tensors)
     for name in [name for name in tensors if "c_attn" in name]:
         values = tensors[name].copy()

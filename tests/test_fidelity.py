@@ -10,6 +10,7 @@ import pytest
 
 from tests.models.test_demo_model import gpt2
 from zkllm import fidelity
+from zkllm.architectures.gpt2 import GPT2
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import InputError, UnsupportedModel
 from zkllm.exact.model import ExactModel
@@ -32,10 +33,11 @@ def test_the_float32_twin_is_the_torch_model(demo_folder: Path) -> None:
     module, _ = gpt2.load_checkpoint(demo_folder)
     checkpoint = Checkpoint.from_folder(demo_folder)
     ids = np.array([1, 2, 10, 3, 4, 11])
-    hidden = fidelity._hidden(checkpoint, ids, checkpoint.config.blocks)
+    network, weights = checkpoint.architecture, checkpoint.tensors
+    hidden = network.hidden(weights, ids, network.blocks)
     with torch.no_grad():
         expected = module(torch.tensor(ids[None]))[0].numpy()
-    assert np.abs(fidelity._logits(checkpoint, hidden[-1]) - expected).max() < 1e-4
+    assert np.abs(network.logits(weights, hidden[-1]) - expected).max() < 1e-4
 
 
 def test_demo_is_faithful(demo_model: ExactModel, demo_folder: Path) -> None:
@@ -147,6 +149,6 @@ def test_a_reference_that_overflows_is_none(
     tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bounds refuse all weights that were found to do this, before they are compared."""
-    monkeypatch.setattr(fidelity, "_logits", lambda _, x: x * np.float32(3e38) * np.float32(10))
+    monkeypatch.setattr(GPT2, "logits", lambda _, __, x: x * np.float32(3e38) * np.float32(10))
     with pytest.raises(UnsupportedModel, match="the float32 model overflows on test"):
         measured_with_head(tiny_checkpoint, 1.0)

@@ -46,8 +46,8 @@ from tests.test_independent import (
     specification_and_tensors,
     with_number,
 )
+from zkllm.architectures.gpt2 import GPT2
 from zkllm.backends.base import Claim
-from zkllm.checkpoints import Config
 from zkllm.exact import bounds as proven_bounds
 from zkllm.exact import model as models
 from zkllm.exact import reference
@@ -99,10 +99,10 @@ def test_bounds_of_random_shapes(seed: int) -> None:
     activations: tuple[Activation, ...] = ("gelu_new", "gelu", "relu")
     activation = activations[seed % 3]
     shape = heads * size, heads, inner, blocks, vocabulary, context
-    config = Config(*shape, activation, Fraction(1, 10 ** (seed % 7)), bool(seed % 2), ())
+    network = GPT2(*shape, activation, Fraction(1, 10 ** (seed % 7)), bool(seed % 2))
     precision = (PRECISION, PRECISIONS["wide"], PRECISIONS["ezkl"])[seed % 3]
     part = None if seed % 4 else (blocks - 1, blocks)
-    proven(ExactModel.in_memory(*build(checkpoint(seed, config), precision, part)))
+    proven(ExactModel.in_memory(*build(checkpoint(seed, network), precision, part)))
 
 
 # Whose word it takes

@@ -12,10 +12,22 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "zkllm"
 
 LAYERS: list[set[str]] = [
-    {"errors", "extras", "digests", "tensors", "records", "files", "data", "wording", "progress"},
+    {
+        "errors",
+        "extras",
+        "digests",
+        "tensors",
+        "records",
+        "files",
+        "data",
+        "wording",
+        "progress",
+        "sizes",
+    },
     {"integers"},
     {"engines"},
     {"operations"},
+    {"architectures"},
     {
         "exact",
         "checkpoints",

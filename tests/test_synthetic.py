@@ -6,11 +6,11 @@ from benchmarks.soundness import bits_of, span
 from benchmarks.synthetic import (
     GPT2_SMALL,
     checkpoint_of,
+    network_of,
     parts,
     specification_of,
     word_tokenizer,
 )
-from zkllm.checkpoints import Config
 from zkllm.exact.quantise import PRECISIONS, build
 
 SMALL = GPT2_SMALL | {"n_embd": 32, "n_head": 2, "n_layer": 3, "n_positions": 8, "vocab_size": 40}
@@ -19,7 +19,7 @@ SMALL = GPT2_SMALL | {"n_embd": 32, "n_head": 2, "n_layer": 3, "n_positions": 8,
 def test_a_specification_made_block_by_block_is_that_of_the_whole_model() -> None:
     config = SMALL | {"eos_token_id": 39}
     weights = {name: value for part in parts(config, 0) for name, value in part.items()}
-    checkpoint = checkpoint_of(Config.from_json(config), weights, word_tokenizer(40))
+    checkpoint = checkpoint_of(network_of(config), weights, word_tokenizer(40), (39,))
     whole, _ = build(checkpoint, PRECISIONS["wide"])
     assert specification_of(config) == whole
 

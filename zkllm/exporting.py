@@ -92,7 +92,7 @@ class Export:
 
 
 def open_checkpoint(source: str | Path | Any, tokenizer: AnyPath | None = None) -> Checkpoint:
-    """`demo` for the bundled checkpoint, a folder, or a torch module with GPT-2's layout.
+    """`demo` for the bundled checkpoint, a folder, or a torch module.
 
     A torch module has no tokenizer of its own: `tokenizer` is its tokenizer.json.
     """
@@ -130,7 +130,9 @@ def export(
     checkpoint = open_checkpoint(source, tokenizer)
     precision = _precision(preset, source)
     if blocks is None and checkpoint.tokenizer is not None:
-        tokenizer_of = Tokenizer.from_bytes(checkpoint.tokenizer, checkpoint.config.vocabulary)
+        tokenizer_of = Tokenizer.from_bytes(
+            checkpoint.tokenizer, checkpoint.architecture.vocabulary
+        )
         if isinstance(source, str | Path):
             check_settings(_folder(source), tokenizer_of)
         check_round_trip(tokenizer_of)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from zkllm.architectures.float32 import log_softmax
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import InputError, UnsupportedModel
 from zkllm.exact import reference
@@ -19,7 +19,6 @@ from zkllm.progress import Progress, silent
 from zkllm.tensors import IntArray
 from zkllm.tokenization import Tokenizer, room
 
-Float32 = npt.NDArray[np.float32]
 MAX_TOKENS = 512
 """A report looks at so many positions at most."""
 _SEED = 20260101
@@ -69,6 +68,7 @@ def measure(
     `UnsupportedModel` if the float32 model itself overflows, so that there is nothing to compare.
     """
     spec = model.specification
+    network, weights = checkpoint.architecture, checkpoint.tensors
     first, count = spec.architecture.first_block, spec.architecture.blocks
     same = total = 0
     losses = {"float32": 0.0, "exact": 0.0}
@@ -76,8 +76,8 @@ def measure(
     for ids in documents:
         progress(f"fidelity: {total} of at most {MAX_TOKENS} positions")
         with np.errstate(over="ignore", invalid="ignore"):
-            hidden = _hidden(checkpoint, ids, first + count)
-            logits = None if spec.head is None else _logits(checkpoint, hidden[-1])
+            hidden = network.hidden(weights, ids, first + count)
+            logits = None if spec.head is None else network.logits(weights, hidden[-1])
         if not np.isfinite(hidden[-1] if logits is None else logits).all():
             raise UnsupportedModel(f"the float32 model overflows on {source}: it is no reference")
         if spec.embed is not None:
@@ -93,11 +93,11 @@ def measure(
         total += len(ids)
         if logits is None:
             continue
-        float_log = _log_softmax(logits.astype(np.float64))
+        float_log = log_softmax(logits.astype(np.float64))
         scaled = np.ldexp(
             reference.logits(model, boundaries[-1]).astype(np.float64), -logit_fraction
         )
-        exact_log = _log_softmax(scaled)
+        exact_log = log_softmax(scaled)
         same += int((float_log.argmax(-1) == exact_log.argmax(-1)).sum())
         divergence += float((np.exp(float_log) * (float_log - exact_log)).sum())
         targets = ids[1:]
@@ -122,15 +122,15 @@ def windows(checkpoint: Checkpoint, text: str) -> list[IntArray]:
     """
     if checkpoint.tokenizer is None:
         raise InputError("--text: the checkpoint has no tokenizer to read it with")
-    config = checkpoint.config
-    tokenizer = Tokenizer.from_bytes(checkpoint.tokenizer, config.vocabulary)
-    fewest = min(2, config.context)
+    vocabulary, context = checkpoint.architecture.vocabulary, checkpoint.architecture.context
+    tokenizer = Tokenizer.from_bytes(checkpoint.tokenizer, vocabulary)
+    fewest = min(2, context)
     found: list[IntArray] = []
     left = MAX_TOKENS
     for number, line in enumerate(text[: room(MAX_TOKENS)].splitlines(keepends=True), 1):
         ids = _read(tokenizer, line, f"line {number} of --text") if line.strip() else ()
-        for start in range(0, len(ids), config.context):
-            window = np.array(ids[start : start + config.context][:left], dtype=np.int64)
+        for start in range(0, len(ids), context):
+            window = np.array(ids[start : start + context][:left], dtype=np.int64)
             if len(window) >= fewest:
                 found.append(window)
                 left -= len(window)
@@ -154,69 +154,7 @@ def _read(tokenizer: Tokenizer, line: str, what: str) -> tuple[int, ...]:
 
 def random_windows(checkpoint: Checkpoint) -> list[IntArray]:
     """One window of seeded random ids, where there is no text to compare on."""
-    config = checkpoint.config
-    size = min(config.context, MAX_TOKENS, 128)
-    ids = np.random.default_rng(_SEED).integers(0, config.vocabulary, size)
+    size = min(checkpoint.architecture.context, MAX_TOKENS, 128)
+    vocabulary = checkpoint.architecture.vocabulary
+    ids = np.random.default_rng(_SEED).integers(0, vocabulary, size)
     return [ids.astype(np.int64)]
-
-
-def _hidden(checkpoint: Checkpoint, ids: IntArray, blocks: int) -> list[Float32]:
-    """The float32 residual stream before block 0, 1, ... and after block `blocks` - 1."""
-    config = checkpoint.config
-
-    def affine(x: Float32, name: str) -> Float32:
-        weight, bias = _weight(checkpoint, f"{name}.weight"), _weight(checkpoint, f"{name}.bias")
-        return np.asarray(x @ weight + bias)
-
-    tokens, heads = len(ids), config.heads
-    x = _weight(checkpoint, "wte.weight")[ids] + _weight(checkpoint, "wpe.weight")[:tokens]
-    future = np.triu(np.full((tokens, tokens), -np.inf, dtype=np.float32), 1)
-    stream = [x]
-    for i in range(blocks):
-        merged = affine(_norm(checkpoint, x, f"h.{i}.ln_1"), f"h.{i}.attn.c_attn")
-        q, k, v = (
-            part.reshape(tokens, heads, -1).swapaxes(0, 1) for part in np.split(merged, 3, axis=-1)
-        )
-        score = q @ k.swapaxes(-1, -2)
-        if config.scale_scores:
-            score = score / np.float32(math.sqrt(q.shape[-1]))
-        weight = np.exp(_log_softmax(score + future))
-        mixed = (weight @ v).swapaxes(0, 1).reshape(tokens, -1)
-        x = x + affine(mixed, f"h.{i}.attn.c_proj")
-        hidden = affine(_norm(checkpoint, x, f"h.{i}.ln_2"), f"h.{i}.mlp.c_fc")
-        x = x + affine(_activate(hidden, config.activation), f"h.{i}.mlp.c_proj")
-        stream.append(x)
-    return stream
-
-
-def _logits(checkpoint: Checkpoint, x: Float32) -> Float32:
-    head = _weight(checkpoint, "lm_head.weight")
-    return np.asarray(_norm(checkpoint, x, "ln_f") @ head.T)
-
-
-def _weight(checkpoint: Checkpoint, name: str) -> Float32:
-    return np.asarray(checkpoint.tensors[name], dtype=np.float32)
-
-
-def _norm(checkpoint: Checkpoint, x: Float32, name: str) -> Float32:
-    centred = x - x.mean(-1, keepdims=True)
-    variance = np.square(centred).mean(-1, keepdims=True)
-    scaled = centred / np.sqrt(variance + np.float32(checkpoint.config.epsilon))
-    gamma, beta = _weight(checkpoint, f"{name}.weight"), _weight(checkpoint, f"{name}.bias")
-    return np.asarray(scaled * gamma + beta)
-
-
-def _activate(x: Float32, activation: str) -> Float32:
-    if activation == "relu":
-        return np.asarray(np.maximum(x, 0))
-    if activation == "gelu":
-        # numpy has no erf; math.erf is exact enough and this runs once per export
-        erf = np.vectorize(math.erf, otypes=[np.float64])
-        return np.asarray(x * 0.5 * (1 + erf(x / math.sqrt(2))), dtype=np.float32)
-    inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)
-    return np.asarray(0.5 * x * (1 + np.tanh(inner)), dtype=np.float32)
-
-
-def _log_softmax(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    shifted = x - x.max(-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))

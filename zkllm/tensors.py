@@ -15,6 +15,8 @@ from zkllm.errors import InvalidBundle
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
 """Every tensor in memory is int64; the declared type only says how it is stored."""
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+"""Weights of a checkpoint, which an exact model has no more."""
 StoredArray: TypeAlias = npt.NDArray[np.integer[Any]]
 """A tensor in its declared type, for an executor that takes it as it is stored."""
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from zkllm import fidelity
 from zkllm.checkpoints import Checkpoint
 
 with warnings.catch_warnings():
@@ -52,8 +51,9 @@ def logits(folder: Path) -> np.ndarray[Any, Any]:
 
 def twin_logits(checkpoint: Checkpoint) -> np.ndarray[Any, Any]:
     """The same of what zkllm has read, in float32."""
-    hidden = fidelity._hidden(checkpoint, np.array(PROMPT), checkpoint.config.blocks)
-    return fidelity._logits(checkpoint, hidden[-1])
+    network, weights = checkpoint.architecture, checkpoint.tensors
+    hidden = network.hidden(weights, np.array(PROMPT), network.blocks)
+    return network.logits(weights, hidden[-1])
 
 
 def distance(folder: Path, checkpoint: Checkpoint) -> float:

@@ -10,8 +10,9 @@ import pytest
 from tests.checkpoints.conftest import rewrite
 from tests.checkpoints.reference import change_json, greedy
 from tests.commands import zkllm
+from zkllm.architectures.gpt2 import GPT2
 from zkllm.checkpoints import Checkpoint
-from zkllm.checkpoints.generation import END_OF_TEXT, check_greedy, idle_stops, stop_ids
+from zkllm.checkpoints.generation import check_greedy, idle_stops, stop_ids
 from zkllm.errors import UnsupportedModel
 
 SAID = 5
@@ -26,23 +27,23 @@ SAID = 5
         ({"eos_token_id": []}, None, ()),
         ({"eos_token_id": 28}, None, (28,)),
         ({"eos_token_id": [3, 28, 3]}, None, (3, 28)),
-        ({"eos_token_id": END_OF_TEXT}, None, ()),  # GPT-2's own, in a model with fewer tokens
+        ({"eos_token_id": GPT2.end}, None, ()),  # GPT-2's own, in a model with fewer tokens
         ({"eos_token_id": 28}, {"eos_token_id": [28, 5]}, (28, 5)),
         ({"eos_token_id": 28}, {"eos_token_id": 5}, (5,)),
         ({"eos_token_id": 28}, {"eos_token_id": None}, ()),
         ({"eos_token_id": 28}, {}, ()),
         ({"eos_token_id": "nonsense"}, {"eos_token_id": 5}, (5,)),
-        ({}, {"eos_token_id": END_OF_TEXT}, ()),
+        ({}, {"eos_token_id": GPT2.end}, ()),
     ],
 )
 def test_stop_ids(config: Any, generation: Any, expected: tuple[int, ...]) -> None:
-    assert stop_ids(config, generation, 29) == expected
+    assert stop_ids(config, generation, 29, GPT2.end) == expected
 
 
 def test_a_model_of_gpt2s_size_inherits_its_stop_id() -> None:
-    assert stop_ids({}, None, 50257) == (END_OF_TEXT,)
-    assert stop_ids({"eos_token_id": None}, None, 50257) == ()
-    assert stop_ids({}, {}, 50257) == ()
+    assert stop_ids({}, None, 50257, GPT2.end) == (GPT2.end,)
+    assert stop_ids({"eos_token_id": None}, None, 50257, GPT2.end) == ()
+    assert stop_ids({}, {}, 50257, GPT2.end) == ()
 
 
 @pytest.mark.parametrize(
@@ -53,29 +54,30 @@ def test_a_stop_id_that_is_no_token_is_refused(file: str, value: object) -> None
     said = {"eos_token_id": value}
     config, generation = (said, None) if file == "config.json" else ({}, said)
     with pytest.raises(UnsupportedModel, match=f"^{file}: eos_token_id must be ids of tokens"):
-        stop_ids(config, generation, 29)
+        stop_ids(config, generation, 29, GPT2.end)
 
 
 @pytest.mark.parametrize(
     ("config", "generation", "file"),
     [
-        ({"eos_token_id": END_OF_TEXT}, None, "config.json"),
-        ({}, {"eos_token_id": [END_OF_TEXT]}, "generation_config.json"),
+        ({"eos_token_id": GPT2.end}, None, "config.json"),
+        ({}, {"eos_token_id": [GPT2.end]}, "generation_config.json"),
         ({}, None, ""),
-        ({"eos_token_id": [3, END_OF_TEXT]}, None, ""),
-        ({"eos_token_id": END_OF_TEXT}, {"eos_token_id": 3}, ""),
+        ({"eos_token_id": [3, GPT2.end]}, None, ""),
+        ({"eos_token_id": GPT2.end}, {"eos_token_id": 3}, ""),
         ({"eos_token_id": None}, None, ""),
     ],
 )
 def test_a_stop_id_that_never_comes_is_noted(config: Any, generation: Any, file: str) -> None:
-    notes = idle_stops(config, generation, stop_ids(config, generation, 29))
+    stops = stop_ids(config, generation, 29, GPT2.end)
+    notes = idle_stops(config, generation, stops, GPT2.end)
     assert [note.split(":")[0] for note in notes] == ([file] if file else [])
 
 
 def test_there_are_not_more_stop_ids_than_a_specification_holds() -> None:
-    assert len(stop_ids({"eos_token_id": list(range(256)) * 2}, None, 1000)) == 256
+    assert len(stop_ids({"eos_token_id": list(range(256)) * 2}, None, 1000, GPT2.end)) == 256
     with pytest.raises(UnsupportedModel, match="at most 256 stop ids expected, got 257"):
-        stop_ids({"eos_token_id": list(range(257))}, None, 1000)
+        stop_ids({"eos_token_id": list(range(257))}, None, 1000, GPT2.end)
 
 
 CHANGING = {
@@ -201,7 +203,7 @@ def test_settings_of_a_torch_module_are_obeyed(always: Path) -> None:
 
     change_json(always / "generation_config.json", eos_token_id=[28, SAID])
     module = language_model(always)
-    assert Checkpoint.from_torch(module).config.stop_ids == (28, SAID)
+    assert Checkpoint.from_torch(module).stop_ids == (28, SAID)
     module.generation_config.repetition_penalty = 1.5
     with pytest.raises(UnsupportedModel, match="repetition_penalty"):
         Checkpoint.from_torch(module)

@@ -51,8 +51,8 @@ def saying(model: ExactModel, part: str, **changes: Any) -> ExactModel:
 def test_what_export_makes_means_what_it_says(
     tiny_checkpoint: Checkpoint, preset: str, activation: Any, blocks: tuple[int, int] | None
 ) -> None:
-    config = replace(tiny_checkpoint.config, activation=activation)
-    checkpoint = replace(tiny_checkpoint, config=config)
+    network = replace(tiny_checkpoint.architecture, activation=activation)
+    checkpoint = replace(tiny_checkpoint, architecture=network)
     check_meaning(ExactModel.in_memory(*build(checkpoint, PRECISIONS[preset], blocks)))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from zkllm.architectures.gpt2 import GPT2
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import ConstraintViolation, UnsupportedModel
 from zkllm.exact import reference
@@ -24,7 +25,8 @@ MakeCheckpoint = Callable[..., Path]
 
 def float_forward(checkpoint: Checkpoint, ids: IntArray) -> tuple[list[torch.Tensor], torch.Tensor]:
     """GPT-2 in torch's own float64 operations: the rows after every unit, and the logits."""
-    config = checkpoint.config
+    config = checkpoint.architecture
+    assert isinstance(config, GPT2)
     w = {name: torch.from_numpy(values) for name, values in checkpoint.tensors.items()}
     width, heads = config.width, config.heads
     functional = torch.nn.functional

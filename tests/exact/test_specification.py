@@ -18,6 +18,7 @@ from zkllm.exact import limits
 from zkllm.exact import specification as module
 from zkllm.exact.quantise import PRECISIONS, build
 from zkllm.exact.specification import Specification, model_digest
+from zkllm.sizes import MAX_SIZES, MAX_STOP_IDS
 
 Json = dict[str, Any]
 
@@ -348,9 +349,9 @@ def test_every_size_and_number_at_its_cap_has_room() -> None:
             return [longest(entry) for entry in value]
         return (1 << 52) - 1 if type(value) is int else value
 
-    caps = {name: cap for name, cap in limits.MAX_SIZES.items() if name != "first_block"}
+    caps = {name: cap for name, cap in MAX_SIZES.items() if name != "first_block"}
     value = text_model(Sizes(**caps), table=limits.MAX_TABLE)
-    value["stop_ids"] = [caps["vocabulary"] - 1] * limits.MAX_STOP_IDS
+    value["stop_ids"] = [caps["vocabulary"] - 1] * MAX_STOP_IDS
     assert len(canonical_json(longest(value))) < module.MAX_BYTES
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.synthetic import trained_statistics, word_tokenizer
-from zkllm.checkpoints import Checkpoint, Config
+from zkllm import architectures
+from zkllm.checkpoints import Checkpoint
 from zkllm.digests import sha256
 from zkllm.exact import check
 from zkllm.exact.format1 import Attention, Mlp
@@ -62,7 +63,8 @@ def original() -> tuple[Specification, dict[str, IntArray]]:
         for name, value in trained_statistics(CONFIG, 0).items()
     }
     weights["lm_head.weight"] = weights["wte.weight"]
-    checkpoint = Checkpoint(Config.from_json(CONFIG), weights, TOKENIZER, sha256(b"fuzz"))
+    network = architectures.read(CONFIG)
+    checkpoint = Checkpoint(network, weights, TOKENIZER, sha256(b"fuzz"), stop_ids=(6,))
     return build(checkpoint, PRECISIONS["wide"])
 
 

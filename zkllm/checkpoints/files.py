@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from zkllm.checkpoints.layouts import FloatArray, StateDict, StoredArray, is_buffer
+from zkllm.architectures.base import Architecture
+from zkllm.checkpoints.layouts import StateDict, StoredArray, is_buffer
 from zkllm.digests import Digest, sha256, sha256_file, tagged, unique
 from zkllm.errors import InputError, UnsupportedModel
 from zkllm.files import read_limited
 from zkllm.records import word
+from zkllm.tensors import FloatArray
 
 MAX_TOKENIZER = 64 << 20
 _MAX_CONFIG = 1 << 20
 _MAX_INDEX = 16 << 20
 _MAX_HEADER = 16 << 20
-"""Of a file of tensors: GPT-2 XL's has some 60 kB."""
+"""Of a file of tensors: that of 600 tensors has some 60 kB."""
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _TYPES: Mapping[str, str] = {
     "F16": "<f2",
@@ -82,16 +84,16 @@ class Folder:
             raise InputError(f"{self.path / name}: expected an object, got {type(value).__name__}")
         return value
 
-    def weights(self) -> StateDict:
+    def weights(self, architecture: type[Architecture]) -> StateDict:
         """Every tensor of model.safetensors, or of the shards that its index names.
 
         Raises `InputError` for files that are missing, damaged or do not fit together,
         `UnsupportedModel` for weights in another form.
         """
-        self._refuse_other_forms()
+        self._refuse_other_forms(architecture)
         if self.has(INDEX):
-            return self._shards()
-        return self._tensors(WEIGHTS)
+            return self._shards(architecture)
+        return self._tensors(WEIGHTS, architecture)
 
     def digest(self) -> Digest:
         """The digest of all files that were read: what the checkpoint is called.
@@ -106,7 +108,7 @@ class Folder:
         lines = [f"{name} {self.digests[name]}" for name in sorted(self.digests)]
         return tagged("zkllm/checkpoint/v2", "\n".join(lines).encode())
 
-    def _refuse_other_forms(self) -> None:
+    def _refuse_other_forms(self, architecture: type[Architecture]) -> None:
         if self.has("adapter_config.json"):
             raise UnsupportedModel(
                 f"{self.path}: adapter_config.json says that an adapter (LoRA) changes the weights",
@@ -125,7 +127,7 @@ class Folder:
                     f"{self.path}: expected {WEIGHTS}, found {pickled}, "
                     "which can run code when it is read",
                     hint="convert it with two lines of Python:\n"
-                    + _conversion(self.path, sharded=pickled.endswith("json")),
+                    + _conversion(self.path, architecture, sharded=pickled.endswith("json")),
                 )
         for name, what in _ELSEWHERE.items():
             if self.has(name):
@@ -138,7 +140,7 @@ class Folder:
             )
         self.read(WEIGHTS, 0)
 
-    def _shards(self) -> StateDict:
+    def _shards(self, architecture: type[Architecture]) -> StateDict:
         places = self.json(INDEX, _MAX_INDEX).get("weight_map")
         if not isinstance(places, dict) or not places:
             raise InputError(f"{self.path / INDEX}: expected an object weight_map with tensors")
@@ -152,7 +154,7 @@ class Folder:
         for shard in sorted(set(places.values())):
             if not self.has(shard):
                 raise InputError(f"{self.path}: {INDEX} names {word(shard)}, found none")
-            for name, tensor in self._tensors(shard).items():
+            for name, tensor in self._tensors(shard, architecture).items():
                 if places.get(name) != shard:
                     raise InputError(
                         f"{self.path / INDEX}: {word(name)} lies in {word(shard)}, "
@@ -166,9 +168,9 @@ class Folder:
                 )
         return found
 
-    def _tensors(self, name: str) -> StateDict:
+    def _tensors(self, name: str, architecture: type[Architecture]) -> StateDict:
         path = self.path / name
-        tensors = _safetensors(path)
+        tensors = _safetensors(path, architecture)
         self.digests[name] = sha256_file(path)
         return tensors
 
@@ -188,12 +190,13 @@ def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is no number")
 
 
-def _conversion(folder: Path, *, sharded: bool) -> str:
+def _conversion(folder: Path, architecture: type[Architecture], *, sharded: bool) -> str:
     """Two lines of Python that write model.safetensors beside what torch has saved."""
     if sharded:
+        model, where = architecture.classes[0], repr(str(folder))
         return (
-            "from transformers import GPT2LMHeadModel\n"
-            f"GPT2LMHeadModel.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
+            f"from transformers import {model}\n"
+            f"{model}.from_pretrained({where}).save_pretrained({where})"
         )
     source, target = str(folder / "pytorch_model.bin"), str(folder / WEIGHTS)
     return (
@@ -203,7 +206,7 @@ def _conversion(folder: Path, *, sharded: bool) -> str:
     )
 
 
-def _safetensors(path: Path) -> StateDict:
+def _safetensors(path: Path, architecture: type[Architecture]) -> StateDict:
     """What a file of safetensors holds; the arrays are read when they are asked for."""
     from safetensors import SafetensorError, safe_open
 
@@ -227,7 +230,7 @@ def _safetensors(path: Path) -> StateDict:
     tensors: dict[str, StoredArray] = {}
     for name, entry in header.items():
         kind, shape = entry["dtype"], tuple(entry["shape"])
-        if kind not in _TYPES or (kind in _CONSTANTS and not is_buffer(name)):
+        if kind not in _TYPES or (kind in _CONSTANTS and not is_buffer(name, architecture.layout)):
             raise UnsupportedModel(
                 f"{path.name}: {word(name)} must be F16, BF16, F32 or F64, got {word(kind)}",
                 hint="convert the checkpoint to float32",

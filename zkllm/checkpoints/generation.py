@@ -9,11 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from zkllm.errors import UnsupportedModel
-from zkllm.exact.limits import MAX_STOP_IDS
 from zkllm.records import word
-
-END_OF_TEXT = 50256
-"""GPT-2's own stop id, which every configuration that names none inherits."""
+from zkllm.sizes import MAX_STOP_IDS
 
 _NEUTRAL: Mapping[str, Any] = {
     "bad_words_ids": [],
@@ -103,16 +100,16 @@ _HARMLESS = frozenset(
 
 
 def stop_ids(
-    config: Mapping[str, Any], generation: Mapping[str, Any] | None, vocabulary: int
+    config: Mapping[str, Any], generation: Mapping[str, Any] | None, vocabulary: int, end: int
 ) -> tuple[int, ...]:
-    """The ids after which a completion ends.
+    """The ids after which a completion ends; `end` is the architecture's own.
 
     An id that is no token could never be generated: it is refused, because something else was
-    meant, but for `END_OF_TEXT`, which small models inherit. Raises `UnsupportedModel`.
+    meant, but for `end`, which small models inherit. Raises `UnsupportedModel`.
     """
-    file, found = _named(config, generation)
+    file, found = _named(config, generation, end)
     for item in found:
-        known = type(item) is int and (0 <= item < vocabulary or item == END_OF_TEXT)
+        known = type(item) is int and (0 <= item < vocabulary or item == end)
         if not known:
             raise UnsupportedModel(
                 f"{file}: eos_token_id must be ids of tokens, from 0 to {vocabulary - 1}, "
@@ -128,24 +125,27 @@ def stop_ids(
 
 
 def _named(
-    config: Mapping[str, Any], generation: Mapping[str, Any] | None
+    config: Mapping[str, Any], generation: Mapping[str, Any] | None, end: int
 ) -> tuple[str, list[Any]]:
     """The file that says where a completion ends, and what it says."""
     if generation is None:
-        file, value = "config.json", config.get("eos_token_id", END_OF_TEXT)
+        file, value = "config.json", config.get("eos_token_id", end)
     else:
         file, value = "generation_config.json", generation.get("eos_token_id")
     return file, value if isinstance(value, list) else [] if value is None else [value]
 
 
 def idle_stops(
-    config: Mapping[str, Any], generation: Mapping[str, Any] | None, stops: tuple[int, ...]
+    config: Mapping[str, Any],
+    generation: Mapping[str, Any] | None,
+    stops: tuple[int, ...],
+    end: int,
 ) -> list[str]:
     """What there is to say if all that is named as stop id is no token of the model."""
-    file, found = _named(config, generation)
+    file, found = _named(config, generation, end)
     if stops or not found or (generation is None and "eos_token_id" not in config):
         return []
-    return [f"{file}: eos_token_id {END_OF_TEXT} is no token of this model: nothing ends early"]
+    return [f"{file}: eos_token_id {end} is no token of this model: nothing ends early"]
 
 
 def check_greedy(config: Mapping[str, Any], generation: Mapping[str, Any] | None) -> list[str]:

@@ -1,60 +1,36 @@
-"""State dicts as they lie on disks, brought into the form that Hugging Face gave GPT-2.
+"""State dicts as they lie on disks, brought into the form that an architecture gives its tensors.
 
-Known are Hugging Face's own, with or without `transformer.`, those of nanoGPT and minGPT, whose
-matrices are transposed (`nn.Linear` keeps [n_out, n_in], `Conv1D` [n_in, n_out]), and any of them
-with what `torch.compile` and `DataParallel` put before every name.
+What is known of names and shapes is the architecture's (`architectures.base.Layout`). Any of them
+may have what `torch.compile` and `DataParallel` put before every name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from zkllm.checkpoints.config import Config, Storage
+from zkllm.architectures.base import Architecture, Buffer, Layout, Older
+from zkllm.architectures.config import Keys
 from zkllm.errors import UnsupportedModel
 from zkllm.records import word
-
-FloatArray: TypeAlias = npt.NDArray[np.float64]
+from zkllm.tensors import FloatArray
 
 LARGEST = 2.0**128
 """No weight reaches it, as none of float32 can: products of two, and their sums, are finite."""
 
 _WRAPPERS = re.compile(r"((?:_orig_mod\.|module\.)*)(.*)", re.DOTALL)
-_BUFFER = re.compile(r"(?:h|blocks)\.(\d{1,9})\.attn\.(bias|masked_bias|mask)")
-_HIDDEN = -1e4
-"""What `masked_bias` adds to the scores of what must not be seen; e to it is 0 in float32."""
-_MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
-_OUTSIDE = frozenset({"wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias", "lm_head.weight"})
-_INSIDE = re.compile(
-    r"h\.(0|[1-9]\d{0,8})\.(ln_1|ln_2|attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.(weight|bias)"
-)
-"""Names outside and inside of blocks."""
-_MINGPT: Mapping[str, str] = {
-    "tok_emb.": "wte.",
-    "pos_emb": "wpe.weight",
-    "head.": "lm_head.",
-    "ln1.": "ln_1.",
-    "ln2.": "ln_2.",
-    "attn.proj.": "attn.c_proj.",
-    "mlp.0.": "mlp.c_fc.",
-    "mlp.2.": "mlp.c_proj.",
-}
-"""Beginnings of the names that minGPT had until 2022, with those of Hugging Face."""
+_NUMBER = r"(\d{1,9})\."
 _STRANGERS: Mapping[str, str] = {
     r"(score|classifier|qa_outputs|summary)\.": "a head that does not give tokens",
-    r"multiple_choice_head\.": "a second head, which does not give tokens",
     r".*(lora_|adapter|base_model\.)": "part of an adapter: merge it into the model first",
-    r".*(crossattention|ln_cross_attn|q_attn)": "part of cross-attention",
     r".*\.(qweight|qzeros|scales|g_idx|SCB|weight_scale|absmax)$": "part of quantised weights",
     r".*_orig_mod\.": "torch.compile was applied to a part of the model",
-    r"lm_head\.bias": "GPT-2's head has no bias",
 }
-"""Tensors that GPT-2 does not have, with what is known about them."""
+"""Tensors that no architecture has, with what is known about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,81 +47,56 @@ class StoredArray:
 StateDict: TypeAlias = Mapping[str, StoredArray]
 
 
-def is_buffer(name: str) -> bool:
-    """Whether `name` is that of a causal mask: a constant, not a weight."""
-    return _BUFFER.fullmatch(_bare(name)) is not None
-
-
-def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of all tensors, the head excepted; in the order of the computation."""
-    d, inner = config.width, config.inner
-    yield "wte.weight", (config.vocabulary, d)
-    yield "wpe.weight", (config.context, d)
-    for i in range(config.blocks):
-        yield f"h.{i}.ln_1.weight", (d,)
-        yield f"h.{i}.ln_1.bias", (d,)
-        yield f"h.{i}.attn.c_attn.weight", (d, 3 * d)
-        yield f"h.{i}.attn.c_attn.bias", (3 * d,)
-        yield f"h.{i}.attn.c_proj.weight", (d, d)
-        yield f"h.{i}.attn.c_proj.bias", (d,)
-        yield f"h.{i}.ln_2.weight", (d,)
-        yield f"h.{i}.ln_2.bias", (d,)
-        yield f"h.{i}.mlp.c_fc.weight", (d, inner)
-        yield f"h.{i}.mlp.c_fc.bias", (inner,)
-        yield f"h.{i}.mlp.c_proj.weight", (inner, d)
-        yield f"h.{i}.mlp.c_proj.bias", (d,)
-    yield "ln_f.weight", (d,)
-    yield "ln_f.bias", (d,)
+def is_buffer(name: str, layout: Layout) -> bool:
+    """Whether `name` is that of a constant, not of a weight."""
+    return _buffer(_bare(name, layout), layout) is not None
 
 
 def standardise(
-    stored: StateDict, config: Config, storage: Storage
+    stored: StateDict, architecture: Architecture, keys: Keys
 ) -> tuple[dict[str, FloatArray], list[str]]:
-    """All tensors by Hugging Face's names, `lm_head.weight` included, and what there is to say.
+    """All tensors by the architecture's names, its head included, and what there is to say.
 
     Raises `UnsupportedModel` for a state dict that is none of the known layouts or that can be
     read in two ways.
     """
-    named = _renamed(stored)
-    _check_buffers(named)
-    weights = {name: tensor for name, tensor in named.items() if not _BUFFER.fullmatch(name)}
-    if "wte.weight" not in weights and "lm_head.weight" in weights and storage.tied is not False:
+    layout, shapes = architecture.layout, dict(architecture.shapes())
+    tied = keys.flag_if_said("tie_word_embeddings")
+    named = _renamed(stored, layout)
+    weights = _without_buffers(named, layout)
+    if layout.embedding not in weights and layout.head in weights and tied is not False:
         # torch stores what is shared once, under either name
-        weights["wte.weight"] = weights["lm_head.weight"]
-    linear = _is_linear(weights, config)
-    if linear and not storage.activation_named:
-        raise UnsupportedModel(
-            "config.json: activation_function is missing: models of this layout (nn.Linear) were "
-            "trained with gelu and with gelu_new",
-            hint="nanoGPT and early minGPT have gelu, later minGPT and early nanoGPT gelu_new",
-        )
+        weights[layout.embedding] = weights[layout.head]
+    turned = _turned(weights, shapes, layout, keys)
     for name in weights:
-        if not _is_known(name, config):
-            raise UnsupportedModel(f"model.safetensors: unknown tensor {_stranger(name, config)}")
-    biases = _has_biases(weights, storage, linear=linear)
+        if name not in shapes and name != layout.head:
+            raise UnsupportedModel(
+                f"model.safetensors: unknown tensor {_stranger(name, architecture)}"
+            )
+    biases = not layout.biases or _has_biases(weights, layout, keys, none_meant=bool(turned))
     tensors: dict[str, FloatArray] = {}
-    for name, shape in shapes(config):
+    for name, shape in shapes.items():
         if name.endswith(".bias") and not biases:
             tensors[name] = np.zeros(shape)
             continue
         if name not in weights:
             raise UnsupportedModel(f"model.safetensors: tensor {name} is missing")
-        turn = linear and name.endswith(tuple(f"{matrix}.weight" for matrix in _MATRICES))
+        turn = name.endswith(turned)
         found = weights[name].transposed() if turn else weights[name]
         if found.shape != shape:
             wanted = shape[::-1] if turn else shape
             raise UnsupportedModel(
                 f"model.safetensors: {name} must have shape {list(wanted)}, "
                 f"got {list(weights[name].shape)}",
-                hint="h.0.attn.c_attn.weight has the layout of nn.Linear" if turn else "",
+                hint=_turned_hint(layout) if turn else "",
             )
         tensors[name] = _finite(name, found.read())
-    tensors["lm_head.weight"], said = _head(weights, tensors["wte.weight"], storage)
+    tensors[layout.head], said = _head(weights, tensors[layout.embedding], layout, tied)
     return tensors, said
 
 
-def _renamed(stored: StateDict) -> dict[str, StoredArray]:
-    """Hugging Face's names without `transformer.`; minGPT's three projections as one."""
+def _renamed(stored: StateDict, layout: Layout) -> dict[str, StoredArray]:
+    """Names of today, without what stands before all of them."""
     prefixes = {_split(name)[0]: name for name in stored}
     if len(prefixes) > 1:
         first, second = sorted(prefixes)[:2]
@@ -155,11 +106,14 @@ def _renamed(stored: StateDict) -> dict[str, StoredArray]:
         )
     bare: dict[str, StoredArray] = {}
     for full, tensor in stored.items():
-        name = _bare(full)
+        name = _bare(full, layout)
         if name in bare:
             raise UnsupportedModel(f"model.safetensors: {word(name)} is there twice")
         bare[name] = tensor
-    return _from_mingpt(bare) if "tok_emb.weight" in bare else bare
+    for older in layout.older:
+        if older.tells in bare:
+            return _from_older(bare, layout, older)
+    return bare
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -167,36 +121,44 @@ def _split(name: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else ("", name)
 
 
-def _bare(name: str) -> str:
-    return _split(name)[1].removeprefix("transformer.")
+def _bare(name: str, layout: Layout) -> str:
+    return _split(name)[1].removeprefix(layout.prefix)
 
 
-def _from_mingpt(stored: dict[str, StoredArray]) -> dict[str, StoredArray]:
+def _from_older(
+    stored: dict[str, StoredArray], layout: Layout, older: Older
+) -> dict[str, StoredArray]:
     result: dict[str, StoredArray] = {}
-    parts: dict[str, list[StoredArray]] = {}
+    stacks: dict[str, list[str]] = {}
+    stacked = {part: now for now, parts in older.stacked.items() for part in parts}
     for name, tensor in stored.items():
-        block = re.match(r"blocks\.\d{1,9}\.", name)
-        start = f"h.{block[0][7:]}" if block else ""
+        block = re.match(re.escape(older.block) + _NUMBER, name)
+        start = f"{layout.block}{block[1]}." if block else ""
         rest = name[block.end() :] if block else name
-        projection = re.fullmatch(r"attn\.(query|key|value)\.(weight|bias)", rest)
-        if block and projection:
-            names = [f"{block[0]}attn.{part}.{projection[2]}" for part in ("query", "key", "value")]
-            merged = f"{start}attn.c_attn.{projection[2]}"
-            parts[merged] = [stored[part] for part in names if part in stored]
+        layer, _, kind = rest.rpartition(".")
+        if block and layer in stacked and kind in ("weight", "bias"):
+            now = stacked[layer]
+            stacks[f"{start}{now}.{kind}"] = [
+                f"{block[0]}{part}.{kind}" for part in older.stacked[now]
+            ]
             continue
-        for old, new in _MINGPT.items():
+        for old, new in older.beginnings.items():
             if rest.startswith(old):
                 rest = new + rest[len(old) :]
                 break
-        if rest == "wpe.weight" and len(tensor.shape) == 3 and tensor.shape[0] == 1:
+        if rest in older.flat and len(tensor.shape) == 3 and tensor.shape[0] == 1:
             tensor = _reshaped(tensor, tensor.shape[1:])
         if start + rest in result:
             raise UnsupportedModel(f"model.safetensors: {word(start + rest)} is there twice")
         result[start + rest] = tensor
-    for name, tensors in parts.items():
-        if len(tensors) != 3 or len({tensor.shape for tensor in tensors}) > 1 or name in result:
+    for name, parts in stacks.items():
+        tensors = [stored[part] for part in parts if part in stored]
+        alike = len({tensor.shape for tensor in tensors}) == 1
+        if len(tensors) != len(parts) or not alike or name in result:
+            *most, last = (part.split(".")[-2] for part in parts)
             raise UnsupportedModel(
-                f"model.safetensors: {word(name)} must come from query, key and value of one shape"
+                f"model.safetensors: {word(name)} must come from {', '.join(most)} and {last} "
+                "of one shape"
             )
         result[name] = _stacked(tensors)
     return result
@@ -213,65 +175,78 @@ def _stacked(tensors: list[StoredArray]) -> StoredArray:
     )
 
 
-def _check_buffers(named: StateDict) -> None:
-    """A mask that hides anything but the future would be another network."""
+def _buffer(name: str, layout: Layout) -> Buffer | None:
+    return next((b for b in layout.buffers if re.fullmatch(b.pattern, name)), None)
+
+
+def _without_buffers(named: StateDict, layout: Layout) -> dict[str, StoredArray]:
+    """What is no buffer; one that says anything new would be part of another network."""
+    weights: dict[str, StoredArray] = {}
     for name, tensor in named.items():
-        buffer = _BUFFER.fullmatch(name)
+        buffer = _buffer(name, layout)
         if buffer is None:
-            continue
-        values = tensor.read()
-        if buffer[2] == "masked_bias":
-            causal = values.size == 1 and float(values.reshape(())) <= _HIDDEN
-        else:
-            square = values.reshape(values.shape[-2:]) if _is_square(values.shape) else None
-            causal = square is not None and bool((square == np.tri(len(square))).all())
-        if not causal:
-            raise UnsupportedModel(f"model.safetensors: {name} is no causal mask")
+            weights[name] = tensor
+        elif not buffer.holds(tensor.read()):
+            raise UnsupportedModel(f"model.safetensors: {name} is no {buffer.what}")
+    return weights
 
 
-def _is_square(shape: tuple[int, ...]) -> bool:
-    return len(shape) >= 2 and shape[-1] == shape[-2] and all(n == 1 for n in shape[:-2])
+def _turned(
+    weights: StateDict, shapes: Mapping[str, tuple[int, ...]], layout: Layout, keys: Keys
+) -> tuple[str, ...]:
+    """How the names of those matrices end that are stored transposed; nothing if none are."""
+    turned = layout.turned
+    first = weights.get(turned.tells) if turned is not None else None
+    if turned is None or first is None or first.shape != shapes[turned.tells][::-1]:
+        return ()
+    if not keys.said(turned.key):
+        raise UnsupportedModel(
+            f"config.json: {turned.key} is missing: {turned.why}", hint=turned.hint
+        )
+    return turned.names
 
 
-def _is_linear(weights: StateDict, config: Config) -> bool:
-    """Whether matrices are those of `nn.Linear`: c_attn, never square, tells."""
-    first = weights.get("h.0.attn.c_attn.weight")
-    return first is not None and first.shape == (3 * config.width, config.width)
+def _turned_hint(layout: Layout) -> str:
+    return f"{layout.turned.tells} has the layout of nn.Linear" if layout.turned else ""
 
 
-def _has_biases(weights: StateDict, storage: Storage, *, linear: bool) -> bool:
-    """Whether there are biases; none at all are zeros where that is what the layout means."""
+def _has_biases(weights: StateDict, layout: Layout, keys: Keys, *, none_meant: bool) -> bool:
+    """Whether there are biases; none at all are zeros where that is what the layout means.
+
+    `none_meant` is what it means where config.json is silent.
+    """
     first = next((name for name in weights if name.endswith(".bias")), None)
-    if first is not None and storage.biases is False:
-        raise UnsupportedModel(f"config.json: bias is false, but there is {word(first)}")
-    none_meant = linear if storage.biases is None else not storage.biases
-    return first is not None or not none_meant
+    said = keys.flag_if_said(layout.biases)
+    if first is not None and said is False:
+        raise UnsupportedModel(f"config.json: {layout.biases} is false, but there is {word(first)}")
+    return first is not None or not (none_meant if said is None else not said)
 
 
 def _head(
-    weights: StateDict, embedding: FloatArray, storage: Storage
+    weights: StateDict, embedding: FloatArray, layout: Layout, tied: bool | None
 ) -> tuple[FloatArray, list[str]]:
     """The head, and what there is to say about it."""
-    if "lm_head.weight" not in weights:
-        if storage.tied is False:
+    name = layout.head
+    if name not in weights:
+        if tied is False:
             raise UnsupportedModel(
-                "model.safetensors: tensor lm_head.weight is missing, "
+                f"model.safetensors: tensor {name} is missing, "
                 "and config.json says tie_word_embeddings false"
             )
         return embedding, []
-    stored = weights["lm_head.weight"]
+    stored = weights[name]
     if stored.shape != embedding.shape:
-        raise UnsupportedModel(f"model.safetensors: lm_head.weight has shape {stored.shape}")
-    head = _finite("lm_head.weight", stored.read())
-    if storage.tied is False or np.array_equal(head, embedding):
+        raise UnsupportedModel(f"model.safetensors: {name} has shape {stored.shape}")
+    head = _finite(name, stored.read())
+    if tied is False or np.array_equal(head, embedding):
         return head, []
-    if storage.tied:
+    if tied:
         raise UnsupportedModel(
-            "model.safetensors: lm_head.weight is not wte.weight, "
+            f"model.safetensors: {name} is not {layout.embedding}, "
             "but config.json says tie_word_embeddings true",
-            hint="say false if the head is the model's own, or remove lm_head.weight",
+            hint=f"say false if the head is the model's own, or remove {name}",
         )
-    return head, ["lm_head.weight is not wte.weight: it is taken as the model's own head"]
+    return head, [f"{name} is not {layout.embedding}: it is taken as the model's own head"]
 
 
 def _finite(name: str, values: FloatArray) -> FloatArray:
@@ -285,17 +260,13 @@ def _finite(name: str, values: FloatArray) -> FloatArray:
     return values
 
 
-def _is_known(name: str, config: Config) -> bool:
-    inside = _INSIDE.fullmatch(name)
-    return name in _OUTSIDE or (inside is not None and int(inside[1]) < config.blocks)
-
-
-def _stranger(name: str, config: Config) -> str:
+def _stranger(name: str, architecture: Architecture) -> str:
     """`name` with what is known about it."""
-    for pattern, what in _STRANGERS.items():
+    layout = architecture.layout
+    for pattern, what in {**(layout.strangers or {}), **_STRANGERS}.items():
         if re.match(pattern, name):
             return f"{word(name)}: {what}"
-    block = re.match(r"h\.(\d{1,9})\.", name)
-    if block and int(block[1]) >= config.blocks:
-        return f"{word(name)}: config.json says n_layer {config.blocks}"
+    block = re.match(re.escape(layout.block) + _NUMBER, name)
+    if block and int(block[1]) >= architecture.blocks:
+        return f"{word(name)}: config.json says {layout.blocks} {architecture.blocks}"
     return word(name)

@@ -12,23 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from zkllm.errors import InvalidBundle
 from zkllm.integers import FLOAT64_LIMIT, VARIANCE_LIMIT
+from zkllm.sizes import MAX_SIZES
 
 if TYPE_CHECKING:
     from zkllm.exact.specification import Architecture  # which holds itself to these limits
 
 MAX_TABLE = 1 << 18
 """No table has more entries: GPT-2's have some ten thousand."""
-MAX_STOP_IDS = 256
-MAX_SIZES: Mapping[str, int] = {
-    "width": 1 << 16,
-    "heads": 1 << 10,
-    "inner": 1 << 18,
-    "vocabulary": 1 << 20,
-    "context": 1 << 17,
-    "first_block": 1 << 10,
-    "blocks": 1 << 10,
-}
-"""The caps of an architecture: above every model there is, below what shapes alone make dear."""
 _LIMITS: Mapping[str, int] = {
     "shift": 62,
     "score_shift": 62,

@@ -10,17 +10,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 
-from zkllm.checkpoints import Checkpoint, FloatArray
+from zkllm.architectures.gpt2 import GPT2
+from zkllm.checkpoints import Checkpoint
 from zkllm.digests import sha256
 from zkllm.errors import UnsupportedModel
 from zkllm.exact import bounds, tables
 from zkllm.exact.format1 import Attention, Head, Mlp
 from zkllm.exact.specification import (
     FORMAT,
+    Activation,
     Architecture,
     ExpTable,
     Fractions,
@@ -31,7 +33,7 @@ from zkllm.integers import FLOAT64_LIMIT
 from zkllm.operations.embed.exact import Embed
 from zkllm.operations.linear.exact import Linear
 from zkllm.operations.norm.exact import Norm
-from zkllm.tensors import IntArray, magnitude_type, tensor_digest
+from zkllm.tensors import FloatArray, IntArray, magnitude_type, tensor_digest
 
 MAX_WEIGHT_FRACTION = 24
 
@@ -122,6 +124,10 @@ class _Builder:
     architecture: Architecture
     tensors: dict[str, IntArray] = field(default_factory=dict)
 
+    @property
+    def network(self) -> GPT2:
+        return cast("GPT2", self.checkpoint.architecture)
+
     def keep(self, name: str, values: IntArray) -> str:
         self.tensors[name] = values
         return name
@@ -148,7 +154,7 @@ class _Builder:
         return layer, output
 
     def norm(self, unit: str, bound: int) -> Norm:
-        config, fractions = self.checkpoint.config, self.precision.fractions
+        config, fractions = self.network, self.precision.fractions
         return bounds.norm(
             unit,
             bound,
@@ -170,7 +176,7 @@ class _Builder:
         return bounds.embed(names, tokens, positions)
 
     def attention(self, index: int, bound: int) -> Attention:
-        config, f = self.checkpoint.config, self.precision.fractions
+        config, f = self.network, self.precision.fractions
         unit, weights = f"attention[{index}]", self.checkpoint.tensors
         d, head_width = config.width, config.width // config.heads
         merged, bias = fold_norm(
@@ -258,7 +264,7 @@ class _Builder:
         name = "table.gelu"
         if name not in self.tensors:
             fraction = self.precision.fractions.hidden
-            match self.checkpoint.config.activation:
+            match self.network.activation:
                 case "gelu_new":
                     table = tables.gelu_tanh(fraction)
                 case "gelu":
@@ -289,7 +295,7 @@ def build(
     bound that the whole model proves there, or within `input_bound`. Raises `UnsupportedModel` if
     a bound leaves the exact range, or if `blocks` is not a range of the checkpoint's blocks.
     """
-    config = checkpoint.config
+    config = checkpoint.architecture
     first, last = blocks if blocks is not None else (0, config.blocks)
     if not 0 <= first < last <= config.blocks:
         raise UnsupportedModel(
@@ -309,7 +315,7 @@ def build(
         context=config.context,
         first_block=first,
         blocks=last - first,
-        activation=config.activation,
+        activation=cast("Activation", config.activation),
     )
     builder = _Builder(checkpoint, precision, architecture)
     embed = builder.embed()
@@ -344,8 +350,8 @@ def build(
         head=head,
         tensors=stored,
         tokenizer=sha256(checkpoint.tokenizer) if text and checkpoint.tokenizer else None,
-        pad_id=config.stop_ids[0] if config.stop_ids else 0,
-        stop_ids=config.stop_ids,
+        pad_id=checkpoint.stop_ids[0] if checkpoint.stop_ids else 0,
+        stop_ids=checkpoint.stop_ids,
     )
     specification.check()
     return specification, builder.tensors

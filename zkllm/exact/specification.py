@@ -17,16 +17,12 @@ from zkllm.digests import Digest, canonical_json, parse_canonical_json, tagged
 from zkllm.errors import InvalidBundle, UnsupportedVersion
 from zkllm.exact import format1
 from zkllm.exact.format1 import Attention, Head, Mlp, Record
-from zkllm.exact.limits import (
-    MAX_STOP_IDS,
-    MAX_TABLE,
-    check_numbers,
-    check_sizes,
-)
+from zkllm.exact.limits import MAX_TABLE, check_numbers, check_sizes
 from zkllm.integers import FLOAT64_LIMIT
 from zkllm.operations.embed.exact import Embed
 from zkllm.operations.unit import Unit
 from zkllm.records import from_json, to_json, word
+from zkllm.sizes import MAX_STOP_IDS
 from zkllm.tensors import TensorType
 
 FORMAT = 1

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from zkllm.architectures.gpt2 import GPT2
 from zkllm.backends.base import Claim, Pin
 from zkllm.backends.ezkl import circuit as circuits
 from zkllm.backends.ezkl import lowering, recipe
@@ -19,7 +20,7 @@ from zkllm.backends.ezkl.equations import Circuit, Expression, Integers, Lookup,
 from zkllm.backends.ezkl.process import call
 from zkllm.backends.ezkl.proofs import input_json
 from zkllm.backends.ezkl.recipe import FIELD, Recipe, Window
-from zkllm.checkpoints import Checkpoint, Config, shapes
+from zkllm.checkpoints import Checkpoint
 from zkllm.digests import sha256
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
@@ -36,7 +37,7 @@ Override = Callable[[Integers, Values], Integers]
 def random_model(std: float, *, width: int = 8, heads: int = 2) -> ExactModel:
     """A fragment of one block with random weights, at ezkl's precision."""
     random = np.random.default_rng(7)
-    config = Config(
+    network = GPT2(
         width=width,
         heads=heads,
         inner=4 * width,
@@ -46,13 +47,12 @@ def random_model(std: float, *, width: int = 8, heads: int = 2) -> ExactModel:
         activation="gelu_new",
         epsilon=Fraction("1e-5"),
         scale_scores=True,
-        stop_ids=(0,),
     )
     tensors = {
         name: random.normal(1.0 if "ln" in name and "weight" in name else 0.0, std, shape)
-        for name, shape in shapes(config)
+        for name, shape in network.shapes()
     }
-    checkpoint = Checkpoint(config, tensors, None, sha256(b"random"))
+    checkpoint = Checkpoint(network, tensors, None, sha256(b"random"), stop_ids=(0,))
     return ExactModel.in_memory(*build(checkpoint, PRECISIONS["ezkl"], (0, 1)))
 
 

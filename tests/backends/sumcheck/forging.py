@@ -19,11 +19,12 @@ import numpy as np
 import pytest
 
 from tests.arithmetic import HOMES
+from zkllm.architectures.gpt2 import GPT2
 from zkllm.backends.base import Claim
 from zkllm.backends.sumcheck import units
 from zkllm.backends.sumcheck.backend import context_of
 from zkllm.backends.sumcheck.units import make_circuit
-from zkllm.checkpoints import Checkpoint, Config
+from zkllm.checkpoints import Checkpoint
 from zkllm.digests import sha256
 from zkllm.engines.sumcheck import protocol
 from zkllm.engines.sumcheck.field import ZERO, Ext
@@ -51,13 +52,13 @@ GENERATED = 2
 """The head proves the tokens after the last `GENERATED` of `IDS`."""
 
 
-SIZES = Config(6, 2, 11, 2, 13, 7, "gelu_new", Fraction(1, 100_000), True, (12,))
+SIZES = GPT2(6, 2, 11, 2, 13, 7, "gelu_new", Fraction(1, 100_000), True)
 """A network in which no dimension is a power of two but the numbers of heads and blocks."""
-ONES = Config(1, 1, 1, 1, 1, 1, "gelu_new", Fraction(1, 100_000), True, ())
+ONES = GPT2(1, 1, 1, 1, 1, 1, "gelu_new", Fraction(1, 100_000), True)
 """A network whose tensors have no variable."""
 
 
-def checkpoint(seed: int, config: Config) -> Checkpoint:
+def checkpoint(seed: int, config: GPT2) -> Checkpoint:
     random = np.random.default_rng(seed)
     d, inner = config.width, config.inner
 
@@ -88,11 +89,12 @@ def checkpoint(seed: int, config: Config) -> Checkpoint:
         }
     # Two tokens of equal logits.
     tensors["lm_head.weight"][9:10] = tensors["lm_head.weight"][4:5]
-    return Checkpoint(config, tensors, b"{}", sha256(b"seed %d" % seed))
+    stop_ids = (12,) if config.vocabulary > 12 else ()
+    return Checkpoint(config, tensors, b"{}", sha256(b"seed %d" % seed), stop_ids)
 
 
 @functools.cache
-def small_model(seed: int = 0, config: Config = SIZES) -> ExactModel:
+def small_model(seed: int = 0, config: GPT2 = SIZES) -> ExactModel:
     """An exact model of width 6; another seed makes one of the same shapes."""
     return ExactModel.in_memory(*build(checkpoint(seed, config), PRECISION))
 

@@ -1,4 +1,4 @@
-"""config.json: what is read, and refusals that name the key and its value."""
+"""GPT-2's config.json: what is read, and refusals that name the key and its value."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from zkllm.checkpoints import Config
-from zkllm.checkpoints.config import Storage
+from zkllm.architectures import read
+from zkllm.architectures.gpt2 import GPT2
 from zkllm.errors import UnsupportedModel
 
 CONFIG: dict[str, Any] = {
@@ -21,8 +21,7 @@ CONFIG: dict[str, Any] = {
 
 
 def test_absent_keys_mean_gpt2() -> None:
-    config = Config.from_json(CONFIG)
-    assert config == Config(
+    assert read(CONFIG) == GPT2(
         width=32,
         heads=2,
         inner=128,
@@ -32,7 +31,6 @@ def test_absent_keys_mean_gpt2() -> None:
         activation="gelu_new",
         epsilon=Fraction(1, 100_000),
         scale_scores=True,
-        stop_ids=(),
     )
 
 
@@ -54,13 +52,13 @@ def test_absent_keys_mean_gpt2() -> None:
     ],
 )
 def test_keys_are_read(key: str, value: object, field: str, expected: object) -> None:
-    assert getattr(Config.from_json(CONFIG | {key: value}), field) == expected
+    assert getattr(read(CONFIG | {key: value}), field) == expected
 
 
 def test_n_ctx_is_an_old_name_of_n_positions() -> None:
     old = {key: value for key, value in CONFIG.items() if key != "n_positions"} | {"n_ctx": 7}
-    assert Config.from_json(old).context == 7
-    assert Config.from_json(CONFIG | {"n_ctx": 7}).context == 12
+    assert read(old).context == 7
+    assert read(CONFIG | {"n_ctx": 7}).context == 12
 
 
 @pytest.mark.parametrize(
@@ -117,7 +115,7 @@ def test_n_ctx_is_an_old_name_of_n_positions() -> None:
 )
 def test_refusals_name_key_and_value(key: str, value: object, message: str) -> None:
     with pytest.raises(UnsupportedModel, match=f"^config.json: .*{message}"):
-        Config.from_json(CONFIG | {key: value})
+        read(CONFIG | {key: value})
 
 
 @pytest.mark.parametrize(
@@ -138,7 +136,7 @@ def test_refusals_name_key_and_value(key: str, value: object, message: str) -> N
     ],
 )
 def test_keys_that_change_nothing(key: str, value: object) -> None:
-    assert Config.from_json(CONFIG | {key: value}) == Config.from_json(CONFIG)
+    assert read(CONFIG | {key: value}) == read(CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -155,17 +153,11 @@ def test_keys_that_change_nothing(key: str, value: object) -> None:
 )
 def test_sizes_have_other_names(names: dict[str, str]) -> None:
     renamed = {names.get(key, key): value for key, value in CONFIG.items()}
-    assert Config.from_json(renamed) == Config.from_json(CONFIG)
-
-
-def test_storage_says_what_the_file_says() -> None:
-    assert Storage.from_json(CONFIG) == Storage(None, None, activation_named=False)
-    said = {"tie_word_embeddings": False, "bias": True, "activation_function": "gelu"}
-    assert Storage.from_json(CONFIG | said) == Storage(False, True, activation_named=True)
+    assert read(renamed) == read(CONFIG)
 
 
 @pytest.mark.parametrize("key", CONFIG)
 def test_a_missing_size_is_named(key: str) -> None:
     rest = {name: value for name, value in CONFIG.items() if name != key}
     with pytest.raises(UnsupportedModel, match=f"^config.json: {key} is missing"):
-        Config.from_json(rest)
+        read(rest)
