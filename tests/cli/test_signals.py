@@ -67,6 +67,17 @@ def test_while_modules_are_loaded(module: str, number: signal.Signals, tmp_path:
     assert ended(script, arguments, tmp_path) == (128 + number, "", LINE)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("module", ["rich.console", "rich.live"])
+def test_while_an_error_needs_a_console(
+    module: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    """With --json rich is imported late, where what a handler raises could be lost as well."""
+    script = WHEN_IMPORTED.format(module=module, number=int(number))
+    arguments = ["verify", V1 / "answer.trace", "--policy", "p", "--model", "m", "--json"]
+    assert ended(script, arguments, tmp_path) == (128 + number, "", LINE)
+
+
 MODEL = ["--model", V1 / "model"]
 COMMANDS: dict[str, list[object]] = {
     "export": ["export", "demo", "-o", "new"],

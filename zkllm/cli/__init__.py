@@ -45,8 +45,10 @@ def _run() -> int:
         raise KeyboardInterrupt from None
     except (Error, MemoryError, OSError) as failure:
         # rich and numpy are loaded by those who need them: `--version` and `--help` do not
-        from zkllm import output, reports
+        with signals.deferred():
+            from zkllm import output, reports
 
+            output.load()
         if isinstance(failure, OSError):
             output.trouble(failure)
             return 1 if isinstance(failure, BrokenPipeError) else 5

@@ -47,6 +47,10 @@ class _Commands(click.Group):
             meant = f" Did you mean {near[0]!r}?" if near else ""
             ctx.fail(f"No such command {name[:40]!r}.{meant}")
         found = super().resolve_command(ctx, args)
+        from zkllm import output
+
+        if "--json" not in args or output.may_be_terminal():
+            output.load()
         loaded()
         return found
 

@@ -27,6 +27,9 @@ class Interrupted(BaseException):
 
 _loading = True
 """Whether modules are still being loaded, and nothing else has begun."""
+_deferring = False
+_came: int | None = None
+"""The signal that has to wait."""
 
 
 @contextlib.contextmanager
@@ -50,14 +53,35 @@ def handled() -> Iterator[None]:
 
 def _end(number: int, frame: FrameType | None) -> None:
     """The first signal ends the command; more of them must not disturb it while it cleans up."""
+    global _came
     if _loading:
         # Nothing is open yet, and an import that is torn apart tells so in its own way.
         os.write(2, INTERRUPTED.encode())
         os._exit(128 + number)
+    if _deferring:
+        _came = number
+        return
     for name in _ENDING:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     raise Interrupted(number)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """A signal that comes in this block, which imports at last, ends the command after it.
+
+    Something may be open or printed, and what is raised while a module is imported can be lost.
+    """
+    global _deferring, _came
+    _deferring = True
+    try:
+        yield
+    finally:
+        _deferring = False
+    if _came is not None:
+        number, _came = _came, None
+        _end(number, None)
 
 
 def loaded() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from zkllm.output.plain import begin, emit_json, say
+from zkllm.output.plain import begin, emit_json, may_be_terminal, note, say
 from zkllm.output.working import spinner, unit_progress
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
         facts,
         failure,
         hint,
-        note,
         out,
         paragraph,
         report,
@@ -38,6 +37,8 @@ __all__ = [
     "facts",
     "failure",
     "hint",
+    "load",
+    "may_be_terminal",
     "note",
     "out",
     "paragraph",
@@ -51,6 +52,11 @@ __all__ = [
     "trouble",
     "unit_progress",
 ]
+
+
+def load() -> None:
+    """Import rich now: whatever an interruption tears apart while it is imported says so itself."""
+    from zkllm.output import console, moving  # noqa: F401
 
 
 def __getattr__(name: str) -> Any:

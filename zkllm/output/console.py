@@ -128,12 +128,6 @@ def hint(text: str, console: Console = err, margin: str = "") -> None:
         console.print(shown(line))
 
 
-def note(line: str) -> None:
-    """One line on stderr that is neither a result nor an error."""
-    if not plain.says("quiet"):
-        paragraph(err, "  ", line, 4, style="dim")
-
-
 def facts(rows: Sequence[tuple[str, str]]) -> None:
     """Names and values on stdout, aligned; each line of a value is a paragraph of its own."""
     longest = _WIDEST_NAME if out.is_terminal else sys.maxsize

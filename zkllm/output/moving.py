@@ -42,7 +42,7 @@ class Turning:
         yield Text.assemble((frame, "green"), " ", self._line, no_wrap=True, overflow="ellipsis")
 
 
-def make_bar(*, disable: bool) -> Progress:
+def make_bar() -> Progress:
     """A bar in one row, with room for a line beside it."""
     rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
     return Progress(
@@ -53,7 +53,6 @@ def make_bar(*, disable: bool) -> Progress:
         TextColumn("{task.description}", table_column=rest),
         console=drawing,
         transient=True,
-        disable=disable,
         redirect_stdout=False,
         redirect_stderr=False,
         expand=True,

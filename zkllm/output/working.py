@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,32 +30,16 @@ class _Lines:
         now = time.monotonic()
         if plain.says("verbose") or now > self._time + 5:
             self._time = now
-            _note(line)
-
-
-def _note(line: str) -> None:
-    from zkllm.output import console
-
-    console.note(line)
+            plain.note(line)
 
 
 def _can_draw() -> bool:
     """Whether a line can be drawn again and again, and should be."""
-    if not plain.says("normal") or not _may_be_terminal():
+    if not plain.says("normal") or not plain.may_be_terminal():
         return False
     from zkllm.output import moving
 
     return moving.can_draw()
-
-
-def _may_be_terminal() -> bool:
-    """Whether rich has to be asked if stderr is a terminal."""
-    if {"FORCE_COLOR", "TTY_COMPATIBLE"} & set(os.environ):
-        return True
-    try:
-        return sys.stderr is not None and sys.stderr.isatty()
-    except ValueError:  # it is closed
-        return False
 
 
 @contextlib.contextmanager
@@ -77,34 +59,39 @@ def spinner(first: str) -> Iterator[Progress]:
 class UnitProgress:
     """A bar over the units of a proof, with a line for what is going on."""
 
-    bar: Bar
+    bar: Bar | None
+    """None where nothing can be drawn."""
     task: Any
 
     def tell(self, line: str) -> None:
         """Show `line` beside the bar."""
-        from zkllm.output import console
-
         if plain.says("verbose"):
-            console.note(line)
-        self.bar.update(self.task, description=console.shown(line))
+            plain.note(line)
+        if self.bar is not None:
+            from zkllm.output import console
+
+            self.bar.update(self.task, description=console.shown(line))
 
     def advance(self, unit: str, backend: BackendName, done: bool) -> None:
         """One unit is finished; `done` if an earlier try had done it."""
-        self.bar.advance(self.task)
+        if self.bar is not None:
+            self.bar.advance(self.task)
         if get_backend(backend).recomputes:
             return
         if done:
-            _note(f"{unit}: taken from an interrupted try")
-        elif not _can_draw():
-            _note(f"{unit}: {backend}")
+            plain.note(f"{unit}: taken from an interrupted try")
+        elif self.bar is None:
+            plain.note(f"{unit}: {backend}")
 
 
 @contextlib.contextmanager
 def unit_progress(units: int) -> Iterator[UnitProgress]:
     """A `UnitProgress` for so many units."""
+    if not _can_draw():
+        yield UnitProgress(None, None)
+        return
     from zkllm.output import moving
 
-    draws = _can_draw()
-    bar = moving.make_bar(disable=not draws)
-    with plain.moves(bar.live) if draws else contextlib.nullcontext():
+    bar = moving.make_bar()
+    with plain.moves(bar.live):
         yield UnitProgress(bar, bar.add_task("proving", total=units))
