@@ -15,6 +15,7 @@ from zkllm.errors import InputError
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
 from zkllm.extras import require_packages
+from zkllm.operations.unit import Ids
 from zkllm.planning import Costs, plan
 from zkllm.progress import Progress, silent
 from zkllm.records import word
@@ -69,12 +70,13 @@ def expected_costs(
     units = {c.unit: assignment[c.unit] for c in claims if _parallel(assignment, c)}
     if not units:
         return None
-    heads = [len(claim.outputs) for claim in claims if claim.unit == "head"]
+    listed = model.specification.lists
+    generated = [len(c.outputs) for c in claims if isinstance(listed[c.unit].output, Ids)]
     costs = plan(
         model.specification,
         units,
         max(len(claim.inputs) for claim in claims),
-        generated=max(heads, default=1),
+        generated=max(generated, default=1),
         keys=any(pins[unit].digests for unit in units),
         jobs=1 if model.folder is None else jobs,
     )

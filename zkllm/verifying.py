@@ -27,6 +27,7 @@ from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
 from zkllm.files import AnyPath, as_path, read_limited
 from zkllm.material import Material, own_mistakes
+from zkllm.operations.unit import Ids, Rows
 from zkllm.policy import Policy
 from zkllm.progress import Progress, silent
 from zkllm.tensors import first_beyond
@@ -137,15 +138,16 @@ def claims(bundle: Bundle, specification: Specification) -> Iterator[Claim]:
     digest = statement.digest
     boundaries = iter(bundle.boundaries)
     current = np.array(statement.input_ids(specification.pad_id), dtype=np.int64)
-    if specification.embed is None:
+    units = specification.lists
+    if isinstance(next(iter(units.values())).input, Rows):
         current = next(boundaries)
-    for unit in specification.units():
-        if unit == "head":
+    for name, unit in units.items():
+        if isinstance(unit.output, Ids):
             generated = np.array(statement.generated_ids, dtype=np.int64)
-            yield Claim(unit, current, generated, digest, len(statement.prompt_ids) - 1)
+            yield Claim(name, current, generated, digest, len(statement.prompt_ids) - 1)
             continue
         output = next(boundaries)
-        yield Claim(unit, current, output, digest)
+        yield Claim(name, current, output, digest)
         current = output
 
 

@@ -19,6 +19,7 @@ from zkllm.errors import (
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
+from zkllm.operations.unit import Ids
 from zkllm.progress import Progress, silent
 from zkllm.tensors import IntArray
 
@@ -112,7 +113,7 @@ def recompute(model: ExactModel, claim: Claim) -> IntArray:
     """
     check_ranges(model.specification, claim)
     inputs = claim.inputs
-    if claim.unit == "head":
+    if isinstance(model.specification.lists[claim.unit].output, Ids):
         inputs = inputs[claim.first_row : claim.first_row + len(claim.outputs)]
     try:
         return reference.run_unit(model, claim.unit, inputs)
