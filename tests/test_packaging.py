@@ -12,7 +12,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = (".ci", ".github", "benchmarks", "circuits", "docs", "examples", "models", "tests")
-FILES = ("CHANGELOG.md", "LICENSE", "Makefile", "README.md", "SECURITY.md", "cli.py")
+FILES = (
+    ".pre-commit-hooks.yaml",
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "SECURITY.md",
+    "cli.py",
+)
 
 
 @pytest.fixture(scope="module")
