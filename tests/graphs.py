@@ -28,12 +28,13 @@ def open_session(
     options.graph_optimization_level = level
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    if weights:
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(v) for v in weights.values()]
-        options.add_external_initializers(list(weights), values)
-    return onnxruntime.InferenceSession(
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(v) for v in (weights or {}).values()]
+    options.add_external_initializers(list(weights or {}), values)
+    session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+    session.weights = weights  # which it reads for as long as it is there
+    return session
 
 
 def unit_session(unit: Unit, tensors: Mapping[str, IntArray], level: Any = LEVELS[-1]) -> Any:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tests.graphs import open_session
-from zkllm.engines.onnx.builder import Builder, Output, Value
+from zkllm.engines.onnx.builder import Builder, Output, Placed, Value
 from zkllm.engines.onnx.files import check_allowed
 from zkllm.errors import UnsupportedModel
+from zkllm.tensors import TensorType
 
 
 def test_the_same_node_is_there_once() -> None:
@@ -25,8 +26,15 @@ def test_another_node_of_the_same_name_is_a_fault() -> None:
     x = builder.real_input("x", ["T", 2])
     builder.op("Abs", [x], "score")
     builder.op("Abs", [x], "score")
-    with pytest.raises(ValueError, match=r"^unit: two nodes are called score$"):
+    with pytest.raises(ValueError, match=r"^unit: two values are called score$"):
         builder.op("Floor", [x], "score")
+
+
+def test_a_node_with_the_name_of_a_tensor_is_a_fault() -> None:
+    builder = Builder("unit", {"positions": Placed(TensorType("int8", (3,)), 0, 3)})
+    first = builder.input("first", [])
+    with pytest.raises(ValueError, match=r"^unit: two values are called positions$"):
+        builder.range(first, first, "positions")
 
 
 def test_outputs_stand_in_their_order_and_are_cast_where_they_have_to_be() -> None:

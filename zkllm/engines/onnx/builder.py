@@ -128,10 +128,10 @@ class Builder:
     # Pieces
 
     def op(self, operator: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
-        """One node. Raises `ValueError` if another node has this name."""
+        """One node. Raises `ValueError` if another node, or a tensor, has this name."""
         node = onnx.helper.make_node(operator, list(inputs), [name], name=name, **attributes)
-        if self._nodes.setdefault(name, node) != node:
-            raise ValueError(f"{self.unit}: two nodes are called {name}")
+        if name in self._tensors or self._nodes.setdefault(name, node) != node:
+            raise ValueError(f"{self.unit}: two values are called {name}")
         return name
 
     def constant(self, value: int | float | Sequence[int], dtype: str = "float64") -> str:
