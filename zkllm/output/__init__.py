@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from zkllm.output.plain import begin, emit_json, may_be_terminal, note, say
-from zkllm.output.working import spinner, unit_progress
+from zkllm.output.plain import begin, emit_json, may_be_terminal, say
+from zkllm.output.working import note, spinner, unit_progress
 
 if TYPE_CHECKING:
     from zkllm.output.console import (

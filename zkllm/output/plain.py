@@ -1,4 +1,4 @@
-"""What needs no console: how much is said, values for programs, lines in pipes."""
+"""What needs no console: how much is said, values for programs on stdout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Protocol, TextIO
 
 from zkllm.reports import json_text
-from zkllm.wording import harmless
 
 Detail = Literal["quiet", "normal", "verbose"]
 """How much is said beside the results: nothing but errors, the usual, or every step as a line."""
@@ -78,23 +77,6 @@ def may_be_terminal() -> bool:
         return sys.stderr is not None and sys.stderr.isatty()
     except ValueError:  # it is closed
         return False
-
-
-def note(line: str) -> None:
-    """One line on stderr that is neither a result nor an error."""
-    if says("quiet"):
-        return
-    if may_be_terminal():
-        from zkllm.output import console
-
-        console.paragraph(console.err, "  ", line, 4, style="dim")
-    elif sys.stderr is not None:
-        # if nobody takes it, that must not become the verdict
-        try:
-            sys.stderr.write(f"  {harmless(line)}\n")
-            sys.stderr.flush()
-        except OSError:
-            abandon(sys.stderr)
 
 
 def abandon(stream: TextIO) -> None:

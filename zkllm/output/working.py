@@ -1,8 +1,9 @@
-"""What is going on while a command works; rich is imported only where a line can be drawn again."""
+"""What is told while a command works; rich is imported only where somebody may look."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +13,27 @@ from zkllm.backends import get_backend
 from zkllm.bundle import BackendName
 from zkllm.output import plain
 from zkllm.progress import Progress
+from zkllm.wording import harmless
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
+
+
+def note(line: str) -> None:
+    """One line on stderr that is neither a result nor an error."""
+    if plain.says("quiet"):
+        return
+    if plain.may_be_terminal():
+        from zkllm.output import console
+
+        console.paragraph(console.err, "  ", line, 4, style="dim")
+    elif sys.stderr is not None:
+        # if nobody takes it, that must not become the verdict
+        try:
+            sys.stderr.write(f"  {harmless(line)}\n")
+            sys.stderr.flush()
+        except OSError:
+            plain.abandon(sys.stderr)
 
 
 class _Lines:
@@ -30,7 +49,7 @@ class _Lines:
         now = time.monotonic()
         if plain.says("verbose") or now > self._time + 5:
             self._time = now
-            plain.note(line)
+            note(line)
 
 
 def _can_draw() -> bool:
@@ -66,7 +85,7 @@ class UnitProgress:
     def tell(self, line: str) -> None:
         """Show `line` beside the bar."""
         if plain.says("verbose"):
-            plain.note(line)
+            note(line)
         if self.bar is not None:
             from zkllm.output import console
 
@@ -79,9 +98,9 @@ class UnitProgress:
         if get_backend(backend).recomputes:
             return
         if done:
-            plain.note(f"{unit}: taken from an interrupted try")
+            note(f"{unit}: taken from an interrupted try")
         elif self.bar is None:
-            plain.note(f"{unit}: {backend}")
+            note(f"{unit}: {backend}")
 
 
 @contextlib.contextmanager
