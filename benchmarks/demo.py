@@ -19,9 +19,9 @@ from typing import Any
 from benchmarks.measuring import answer, console, machine, table, timed
 from zkllm.backends import get_backend
 from zkllm.backends.base import Claim
-from zkllm.backends.ezkl.srs import development_srs
 from zkllm.data import bundled
 from zkllm.demonstrating import NEW_TOKENS, PROMPT, TOKENS
+from zkllm.engines.ezkl.srs import development_srs
 from zkllm.exact.model import ExactModel
 from zkllm.exporting import export
 from zkllm.files import unit_file_name

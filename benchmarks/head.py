@@ -8,21 +8,51 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from zkllm.backends.ezkl import lowering, proofs, recipe, srs
-from zkllm.backends.ezkl.circuit import HeadShape, exp_lookup, head
-from zkllm.backends.ezkl.process import Result, call
-from zkllm.exact import tables
-from zkllm.operations.attention.exact import attention
+from zkllm.engines.ezkl import lowering, proofs, readings, recipe, srs
+from zkllm.engines.ezkl.circuit import Circuit
+from zkllm.engines.ezkl.exp import recipe_lookup, recipe_table
+from zkllm.engines.ezkl.process import Result, call
+from zkllm.engines.ezkl.recipe import Recipe
+from zkllm.operations import reading
+from zkllm.operations.attention.exact import Attend, AttentionStep, attention
+from zkllm.tensors import IntArray
 from zkllm.wording import bytes_text
 
 SHIFT = 8
 BOUND = 1 << 11
 """Of |q|, |k| and |v|: 8 values to the left of the point, 8 fraction bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadShape:
+    """A head that stands alone."""
+
+    tokens: int
+    width: int
+    shift: int
+    bound: int
+    """Of |q|, |k| and |v|."""
+    score: int
+    """Of |s|."""
+
+
+def head(shape: HeadShape, recipe: Recipe, output: IntArray) -> Circuit:
+    """One head with q, k, v as public inputs and o == `output` demanded, all [T, 1, d_head]."""
+    numbers = Attend(shape.shift, 0, shape.score, "", 0, 0, shape.bound)
+    step = AttentionStep("attention", ("q", "k", "v"), "o", numbers, 1, shape.width, shape.tokens)
+    circuit = Circuit(recipe.window, int(recipe_table(recipe)[0]))
+    size = (shape.tokens, 1, shape.width)
+    given = [circuit.public_input(name, size, shape.bound) for name in step.reads]
+    mixed = reading(step, "ezkl").equations(circuit, step, given, None)
+    circuit.demand("output", mixed, output)
+    readings.check_no_wrap(circuit)
+    return circuit
 
 
 def main() -> None:
@@ -31,7 +61,7 @@ def main() -> None:
     console = Console(highlight=False)
     chosen = recipe.load("attention")
     window = chosen.window
-    table = tables.exp_ezkl(chosen.exp_scale, window.high, window.logrows)
+    table = recipe_table(chosen)
     random = np.random.default_rng(0)
     # spread like trained queries and keys: scores of a few units, some far apart
     q, k, v = (
@@ -43,7 +73,7 @@ def main() -> None:
     shape = HeadShape(tokens, width, SHIFT, BOUND, score)
     circuit = head(shape, chosen, attended.output.swapaxes(0, 1))
     public = {name: x.swapaxes(0, 1) for name, x in (("q", q), ("k", k), ("v", v))}
-    values = circuit.flat_inputs(circuit.honest(public, exp_lookup(table, chosen)))
+    values = readings.flat_inputs(circuit, readings.honest(circuit, public, recipe_lookup(chosen)))
 
     peak = 0
 
@@ -76,7 +106,7 @@ def main() -> None:
         if checking.value is not True:
             sys.exit("the proof does not verify")
         size = len(proofs.proof_bytes(proof.read_bytes()))
-        console.print(f"head of T = {tokens}, d_head = {width}: {circuit.cells():,} cells")
+        console.print(f"head of T = {tokens}, d_head = {width}: {readings.cells(circuit):,} cells")
         console.print(f"  setup   {setup.seconds:.1f} s, key {bytes_text(pk.stat().st_size)}")
         console.print(f"  prove   {seconds:.1f} s, peak {bytes_text(proving.peak_bytes)}")
         console.print(f"  verify  {checking.seconds:.2f} s, proof {bytes_text(size)}")

@@ -25,7 +25,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from zkllm.backends.ezkl.worker import peak_bytes
+from zkllm.engines.ezkl.worker import peak_bytes
 from zkllm.workers import usable_cores
 
 T = TypeVar("T")

@@ -12,9 +12,9 @@ import pytest
 
 from tests import golden
 from tests.exact.sizes import Sizes, fragment, text_model
-from zkllm.backends.ezkl import recipe
 from zkllm.bundle import MAGIC, read_header
 from zkllm.digests import canonical_json, sha256_file
+from zkllm.engines.ezkl import recipe
 
 LARGEST = Sizes((1 << 16) - (1 << 10), 1 << 10, (1 << 18) - 1, (1 << 20) - 1, (1 << 17) - 1, 1)
 """Every size at its cap, or below it where it falls into more powers of two."""

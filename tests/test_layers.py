@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
         "progress",
         "sizes",
     },
-    {"integers"},
+    {"integers", "decimals"},
     {"engines"},
     {"operations"},
     {"architectures"},
@@ -63,12 +63,11 @@ LAYERS: list[set[str]] = [
 
 HEAVY = {"torch", "onnx", "onnxruntime", "numba", "llvmlite", "ezkl"}
 ALLOWED_HEAVY = {
+    "engines/ezkl/lowering.py": {"onnx"},
+    "engines/ezkl/worker.py": {"ezkl"},
     "engines/onnx/builder.py": {"onnx"},
     "engines/onnx/files.py": {"onnx"},
     "engines/onnx/runtime.py": {"onnxruntime"},
-    "backends/ezkl/lowering.py": {"onnx"},
-    "backends/ezkl/circuit.py": {"onnx"},
-    "backends/ezkl/worker.py": {"ezkl"},
     "engines/sumcheck/kernels.py": {"numba", "llvmlite"},
 }
 """Where a heavy package may be named; everybody else goes through these."""

@@ -29,7 +29,7 @@ def import_(file: Path, keys: Path) -> None:
     \b
       zkllm srs import kzg14.srs --keys keys
     """
-    from zkllm.backends.ezkl.srs import import_srs
+    from zkllm.engines.ezkl.srs import import_srs
 
     with output.spinner("hashing"):
         target = import_srs(file, keys / "srs")

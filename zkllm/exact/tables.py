@@ -8,32 +8,14 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator
-from decimal import ROUND_FLOOR, Decimal, localcontext
+from decimal import Decimal, localcontext
 
-import numpy as np
-
+from zkllm.decimals import DIGITS, GUARD, constant, powers, rounded
+from zkllm.engines.ezkl.exp import exp_ezkl as exp_ezkl  # one of the tables that a model may have
 from zkllm.tensors import IntArray
 
-_DIGITS = 60
-"""Working precision: an entry would have to lie within 10^-50 of a tie to be rounded wrongly."""
-_GUARD = 20
-"""More digits where each entry comes from the one before."""
 _LIMIT = 1 << 20
 """No table is longer than this."""
-
-FLOAT32_E = Decimal("2.7182817459106445")
-"""e rounded to float32: the base of ezkl's Exp table (measured on the wheel)."""
-
-
-def _round(value: Decimal) -> int:
-    return int((value + Decimal("0.5")).to_integral_value(rounding=ROUND_FLOOR))
-
-
-def _constant(values: list[int]) -> IntArray:
-    """An array that no caller can change under the others: tables are made once and shared."""
-    table = np.array(values, dtype=np.int64)
-    table.setflags(write=False)
-    return table
 
 
 def _until_zero(entries: Iterator[Decimal]) -> IntArray:
@@ -41,51 +23,28 @@ def _until_zero(entries: Iterator[Decimal]) -> IntArray:
     values: list[int] = []
     risen = False
     for entry in itertools.islice(entries, _LIMIT):
-        values.append(_round(entry))
+        values.append(rounded(entry))
         risen = risen or values[-1] > 0
         # Both tables end at 0 on a falling slope; u·Φ(-u) also starts at 0.
         if values[-1] == 0 and risen:
-            return _constant(values)
+            return constant(values)
     raise OverflowError(f"a table would need more than {_LIMIT} entries")
-
-
-def _powers(first: Decimal, ratio: Decimal) -> Iterator[Decimal]:
-    """`first`·`ratio`^u for u = 0, 1, ...; 2^20 products lose 7 of `_GUARD` more digits."""
-    while True:
-        yield first
-        first *= ratio
 
 
 @functools.cache
 def exp_free(argument_bits: int, value_bits: int) -> IntArray:
     """EXP[u] = round(2^k·exp(-u·2^-a)) with a = `argument_bits`, k = `value_bits`; ends in 0."""
     with localcontext() as context:
-        context.prec = _DIGITS + _GUARD
+        context.prec = DIGITS + GUARD
         step = Decimal(2) ** -argument_bits
-        return _until_zero(_powers(Decimal(2) ** value_bits, (-step).exp()))
-
-
-@functools.cache
-def exp_ezkl(scale: int, offset: int, logrows: int) -> IntArray:
-    """EXP[z] = floor(2^S·E^((hi - z)/2^S) + 1/2) over ezkl's whole lookup window of 2^k - 8 values.
-
-    S = `scale`, hi = `offset`, k = `logrows`, E = `FLOAT32_E`. An offset makes values finer than
-    arguments. The entries are those of ezkl's own table at hi - z, so that one lookup proves both
-    the range of z and the value.
-    """
-    with localcontext() as context:
-        context.prec = _DIGITS + _GUARD
-        unit = Decimal(2) ** scale
-        step = FLOAT32_E.ln() / unit
-        entries = _powers(unit * (offset * step).exp(), (-step).exp())
-        return _constant([_round(e) for e in itertools.islice(entries, 2**logrows - 8)])
+        return _until_zero(powers(Decimal(2) ** value_bits, (-step).exp()))
 
 
 def _erf(x: Decimal) -> Decimal:
     """Erf by its Maclaurin series; fast enough below |x| = 8."""
     term = total = x
     n = 0
-    threshold = Decimal(10) ** -(_DIGITS + 5)
+    threshold = Decimal(10) ** -(DIGITS + 5)
     while abs(term) > threshold:
         n += 1
         term *= -x * x / n
@@ -99,7 +58,7 @@ def _pi() -> Decimal:
     def arctan_inverse(n: int) -> Decimal:
         power = total = Decimal(1) / n
         k = 1
-        while abs(power) > Decimal(10) ** -(_DIGITS + 8):
+        while abs(power) > Decimal(10) ** -(DIGITS + 8):
             power /= -n * n
             k += 2
             total += power / k
@@ -112,7 +71,7 @@ def _pi() -> Decimal:
 def gelu_erf(fraction: int) -> IntArray:
     """D[u] = round(2^f·x·Φ(-x)) at x = u·2^-f, f = `fraction`, with the Gaussian Φ."""
     with localcontext() as context:
-        context.prec = _DIGITS + 15
+        context.prec = DIGITS + 15
         root = Decimal(2).sqrt()
         unit = Decimal(2) ** fraction
         return _until_zero(u * (1 - _erf(u / unit / root)) / 2 for u in itertools.count())
@@ -122,7 +81,7 @@ def gelu_erf(fraction: int) -> IntArray:
 def gelu_tanh(fraction: int) -> IntArray:
     """D for GPT-2's `gelu_new`, Φ(-x) ≈ (1 - tanh(√(2/π)·(x + 0.044715·x³))) / 2."""
     with localcontext() as context:
-        context.prec = _DIGITS
+        context.prec = DIGITS
         slope = (2 / _pi()).sqrt()
         unit = Decimal(2) ** fraction
         cubic = Decimal("0.044715")
@@ -137,4 +96,4 @@ def gelu_tanh(fraction: int) -> IntArray:
 
 def relu() -> IntArray:
     """D = [0]: max(x, 0) alone."""
-    return _constant([0])
+    return constant([0])

@@ -16,26 +16,24 @@ from tests.backends.ezkl.circuits import (
     FOLDER,
     TOKENS,
     UNIT,
-    Compiled,
-    Override,
     Proved,
     boundaries,
-    bump,
-    forge,
     random_model,
-    run,
-    table_lookup,
     unit_circuit,
 )
+from tests.engines.ezkl.circuits import Compiled, Override, bump, forge, run
 from zkllm.backends.base import Claim, Pin
 from zkllm.backends.ezkl import backend as backends
-from zkllm.backends.ezkl import lowering, proofs, recipe, srs, witness
-from zkllm.backends.ezkl.audit import audit
+from zkllm.backends.ezkl import witness
 from zkllm.backends.ezkl.backend import EzklBackend, relation
-from zkllm.backends.ezkl.equations import Circuit, Expression
 from zkllm.backends.ezkl.keys import VERIFYING
 from zkllm.backends.ezkl.settings import check_settings
 from zkllm.digests import Digest, canonical_json, sha256
+from zkllm.engines.ezkl import lowering, proofs, readings, recipe, srs
+from zkllm.engines.ezkl.audit import audit
+from zkllm.engines.ezkl.circuit import Circuit
+from zkllm.engines.ezkl.exp import recipe_lookup
+from zkllm.engines.ezkl.expressions import Expression
 from zkllm.errors import (
     BackendError,
     ConstraintViolation,
@@ -495,14 +493,14 @@ def _forged(
     graph.write_bytes(lowering.to_onnx(circuit, RECIPE.exp_scale))
     run("compile", model=graph, compiled=compiled, settings=keys / "settings.json")
     public = {"x": claim.inputs, "output": claim.outputs}
-    values = forge(circuit, public, table_lookup(RECIPE), overrides)
+    values = forge(circuit, public, recipe_lookup(RECIPE), overrides)
     # A witness outside a table would never end in a proof, and nothing would have been tried.
     output = _fitting_output(circuit, claim, values)
     claim = replace(claim, outputs=output)
     public["output"] = output
-    values = forge(circuit, public, table_lookup(RECIPE), overrides)
+    values = forge(circuit, public, recipe_lookup(RECIPE), overrides)
     data, inputs, proof = (folder / n for n in ("input.json", "witness.json", "proof.json"))
-    data.write_text(proofs.input_json(circuit.flat_inputs(values)))
+    data.write_text(proofs.input_json(readings.flat_inputs(circuit, values)))
     run("witness", data=data, compiled=compiled, output=inputs)
     source = srs.find_matching(
         proved.keys / "srs", RECIPE.window.logrows, (keys / "kzg1.srs").read_bytes()

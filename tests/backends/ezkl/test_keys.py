@@ -20,24 +20,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.backends.ezkl.circuits import (
-    FOLDER,
-    UNIT,
-    Proved,
-    prove,
-    run,
-    unit_circuit,
-)
+from tests.backends.ezkl.circuits import FOLDER, UNIT, Proved, prove, unit_circuit
 from tests.commands import zkllm
+from tests.engines.ezkl.circuits import run
 from zkllm.backends.base import Pin
-from zkllm.backends.ezkl import audit as auditing
 from zkllm.backends.ezkl import keys as keyring
-from zkllm.backends.ezkl import srs
-from zkllm.backends.ezkl.audit import audit
 from zkllm.backends.ezkl.backend import EzklBackend, relation
 from zkllm.backends.ezkl.keys import VERIFYING, Made
 from zkllm.backends.ezkl.settings import reproducible
 from zkllm.digests import canonical_json, sha256
+from zkllm.engines.ezkl import audit as auditing
+from zkllm.engines.ezkl import srs
+from zkllm.engines.ezkl.audit import audit
 from zkllm.errors import (
     BackendError,
     DigestMismatch,

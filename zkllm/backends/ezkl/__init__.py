@@ -1,1 +1,1 @@
-"""Proofs by ezkl: a guarded subprocess, the audit of its keys, and the circuits of one unit."""
+"""Proofs by ezkl: the circuit of a unit, its keys and what a policy pins of them."""

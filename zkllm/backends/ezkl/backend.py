@@ -12,16 +12,16 @@ from pathlib import Path
 
 from zkllm.backends.base import INSECURE_ASSUMPTION, Backend, Checked, Claim, Estimate, Pin
 from zkllm.backends.claims import check_ranges
-from zkllm.backends.ezkl import audit as auditing
-from zkllm.backends.ezkl import circuit as circuits
 from zkllm.backends.ezkl import keys as keyring
-from zkllm.backends.ezkl import proofs, recipe, srs, witness
-from zkllm.backends.ezkl.equations import Circuit
+from zkllm.backends.ezkl import units, witness
 from zkllm.backends.ezkl.keys import VERIFYING, Made
-from zkllm.backends.ezkl.process import Operations, call
-from zkllm.backends.ezkl.recipe import Recipe
 from zkllm.backends.ezkl.settings import check_settings
 from zkllm.digests import sha256
+from zkllm.engines.ezkl import audit as auditing
+from zkllm.engines.ezkl import proofs, readings, recipe, srs
+from zkllm.engines.ezkl.circuit import Circuit
+from zkllm.engines.ezkl.process import Operations, call
+from zkllm.engines.ezkl.recipe import Recipe
 from zkllm.errors import (
     ConstraintViolation,
     DigestMismatch,
@@ -59,7 +59,7 @@ class EzklBackend(Backend):
     audits = True
 
     def unsupported(self, specification: Specification, unit: str) -> str:
-        return circuits.unsupported(specification, unit, recipe.load(_RECIPE))
+        return units.unsupported(specification, unit, recipe.load(_RECIPE))
 
     def demand(self, *, pinned: bool) -> str:
         return "proved (ezkl) under keys that are pinned"
@@ -74,8 +74,7 @@ class EzklBackend(Backend):
         keys: bool = False,
     ) -> Estimate:
         chosen = recipe.load(_RECIPE)
-        no_weights = circuits.no_weights(specification)
-        built = circuits.attention(specification, unit, tokens, chosen, no_weights)
+        built = _without_weights(specification, unit, tokens, chosen)
         made = _estimate(built, chosen, specification.lists[unit].work(tokens))
         if made.evidence_bytes > proofs.MAX_PROOF:
             raise UnsupportedModel(
@@ -101,7 +100,7 @@ class EzklBackend(Backend):
         half is put beside it anew. Raises `InputError` if it is another.
         """
         chosen = recipe.load(_RECIPE)
-        built = circuits.attention(model.specification, unit, tokens, chosen, model.tensor)
+        built = units.circuit_of(model.specification, unit, tokens, chosen, model.tensor)
         folder = keys / unit_file_name(unit)
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: expected a folder, found a file")
@@ -152,10 +151,10 @@ class EzklBackend(Backend):
         chosen = recipe.load(_RECIPE)
         unit = claim.unit
         tokens = len(claim.inputs)
-        built = circuits.attention(model.specification, unit, tokens, chosen, model.tensor)
+        built = units.circuit_of(model.specification, unit, tokens, chosen, model.tensor)
         # Every equation and range is checked here: ezkl would prove a wrong witness in silence,
         # and would never end with one that leaves the window.
-        values = witness.honest(built, chosen, model, claim)
+        values = witness.honest(built, chosen, claim)
         files = keyring.read_verifying(unit, keys)
         folder = keyring.unit_folder(unit, keys).absolute()
         expected = {"model": model.digest, "unit": unit, "tokens": tokens}
@@ -195,10 +194,8 @@ class EzklBackend(Backend):
         specification, unit = model.specification, claim.unit
         proofs.check_evidence(evidence)
         _check_claim(specification, claim)
-        built = circuits.attention(
-            specification, unit, len(claim.inputs), chosen, circuits.no_weights(specification)
-        )
-        instances = built.demanded(witness.public(claim))
+        built = _without_weights(specification, unit, len(claim.inputs), chosen)
+        instances = readings.demanded(built, witness.public(claim))
         files = _pinned(unit, pin, keys)
         check_settings(unit, files["settings.json"], built, chosen, len(instances))
         with tempfile.TemporaryDirectory(prefix="zkllm-") as name:
@@ -252,8 +249,15 @@ def relation(built: Circuit) -> auditing.Relation:
     """The equations of a circuit as the audit wants them."""
     return auditing.Relation(
         (built.size,),
-        lambda inputs, modulus: built.over_field(inputs[0], auditing.symbol, modulus),
+        lambda inputs, modulus: readings.over_field(built, inputs[0], auditing.symbol, modulus),
     )
+
+
+def _without_weights(
+    specification: Specification, unit: str, tokens: int, chosen: Recipe
+) -> Circuit:
+    """The circuit of `unit` as a verifier may have it: its demands are the same."""
+    return units.circuit_of(specification, unit, tokens, chosen, units.no_weights(specification))
 
 
 def _check_claim(specification: Specification, claim: Claim) -> None:
@@ -312,7 +316,7 @@ def _pinned(unit: str, pin: Pin, keys: Path | None) -> dict[str, bytes]:
 def _estimate(built: Circuit, chosen: Recipe, work: int) -> Estimate:
     """Figures fitted to what `benchmarks.demo` and `benchmarks.head` measured on two cores."""
     logrows = chosen.window.logrows
-    cells = built.cells()
+    cells = readings.cells(built)
     blocks = -(-cells // (chosen.columns * (1 << logrows)))
     return Estimate(
         multiply_adds=work,

@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from zkllm.backends.base import Claim, Pin
-from zkllm.backends.ezkl import circuit as circuits
-from zkllm.backends.ezkl import srs, witness
-from zkllm.backends.ezkl.equations import Circuit
-from zkllm.backends.ezkl.process import Operations
-from zkllm.backends.ezkl.recipe import Recipe
+from zkllm.backends.ezkl import units, witness
 from zkllm.backends.ezkl.settings import check_settings, reproducible
 from zkllm.digests import Digest, canonical_json, parse_canonical_json, sha256
+from zkllm.engines.ezkl import srs
+from zkllm.engines.ezkl.circuit import Circuit
+from zkllm.engines.ezkl.process import Operations
+from zkllm.engines.ezkl.readings import demanded
+from zkllm.engines.ezkl.recipe import Recipe
 from zkllm.errors import BackendError, DigestMismatch, InputError, UntrustedMaterial
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
@@ -108,7 +109,7 @@ def making(
         if tried:
             progress(f"{unit}: trying the circuit on an example")
             example = _example(model, unit, circuit)
-            values = witness.honest(circuit, chosen, model, example)
+            values = witness.honest(circuit, chosen, example)
             witness.write(operations, values, folder / "model.compiled", scratch)
         progress(f"{unit}: making keys")
         # What was checked is what is used: ezkl reads a copy that nobody else can write.
@@ -150,7 +151,7 @@ def made_again(
     about.require(folder, {"model": model.digest, "unit": unit})
     source = srs.find_matching(folder.parent / "srs", chosen.window.logrows, files["kzg1.srs"])
     progress(f"{unit}: making its keys again")
-    circuit = circuits.attention(model.specification, unit, about.tokens, chosen, model.tensor)
+    circuit = units.circuit_of(model.specification, unit, about.tokens, chosen, model.tensor)
     with making(model, unit, circuit, source, chosen, progress=progress) as made:
         differing = made.differing(files)
         if differing:
@@ -235,14 +236,14 @@ def _compile(
 ) -> None:
     """Fill `folder` with the graph of `circuit`, its settings and what ezkl compiles of them."""
     # onnx is the prover's and the key maker's alone
-    from zkllm.backends.ezkl import lowering
+    from zkllm.engines.ezkl import lowering
 
     graph, settings = folder / "model.onnx", folder / "settings.json"
     graph.write_bytes(lowering.to_onnx(circuit, chosen.exp_scale))
     operations.run("settings", model=graph, settings=settings, run_args=chosen.run_args())
     settings.write_bytes(reproducible(settings.read_bytes()))
     zeros = {node.detail: np.zeros(node.shape, dtype=np.int64) for node in circuit.public}
-    instances = len(circuit.demanded(zeros))
+    instances = len(demanded(circuit, zeros))
     try:
         check_settings(unit, settings.read_bytes(), circuit, chosen, instances)
     except UntrustedMaterial as err:

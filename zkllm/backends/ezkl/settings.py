@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from zkllm.backends.ezkl.audit.settings import read_settings, settings_problems
-from zkllm.backends.ezkl.equations import Circuit
-from zkllm.backends.ezkl.recipe import Recipe
+from zkllm.engines.ezkl.audit.settings import read_settings, settings_problems
+from zkllm.engines.ezkl.circuit import Circuit
+from zkllm.engines.ezkl.recipe import Recipe
 from zkllm.errors import InputError, UntrustedMaterial
 
 

@@ -6,28 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zkllm.backends.base import Claim
-from zkllm.backends.ezkl import circuit as circuits
-from zkllm.backends.ezkl import proofs
-from zkllm.backends.ezkl.equations import Circuit
-from zkllm.backends.ezkl.process import Operations
-from zkllm.backends.ezkl.recipe import Recipe
+from zkllm.backends.ezkl.units import INPUT, OUTPUT
+from zkllm.engines.ezkl import proofs, readings
+from zkllm.engines.ezkl.circuit import Circuit
+from zkllm.engines.ezkl.exp import recipe_lookup
+from zkllm.engines.ezkl.process import Operations
+from zkllm.engines.ezkl.recipe import Recipe
 from zkllm.errors import BackendError
-from zkllm.exact.format1 import Attention
-from zkllm.exact.model import ExactModel
 from zkllm.tensors import IntArray
 
 
 def public(claim: Claim) -> dict[str, IntArray]:
     """The claim in the names of the circuit."""
-    return {"x": claim.inputs, "output": claim.outputs}
+    return {INPUT: claim.inputs, OUTPUT: claim.outputs}
 
 
-def honest(circuit: Circuit, chosen: Recipe, model: ExactModel, claim: Claim) -> list[int]:
+def honest(circuit: Circuit, chosen: Recipe, claim: Claim) -> list[int]:
     """The inputs of the graph for a true claim; raises `ConstraintViolation` for another."""
-    unit = model.specification.units()[claim.unit]
-    assert isinstance(unit, Attention)  # noqa: S101
-    lookup = circuits.exp_lookup(model.tensor(unit.exp), chosen)
-    return circuit.flat_inputs(circuit.honest(public(claim), lookup))
+    values = readings.honest(circuit, public(claim), recipe_lookup(chosen))
+    return readings.flat_inputs(circuit, values)
 
 
 def write(operations: Operations, values: Sequence[int], compiled: Path, folder: Path) -> Path:

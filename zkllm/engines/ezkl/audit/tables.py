@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zkllm.backends.ezkl.audit.pk import MODULUS, ProvingKey
-from zkllm.backends.ezkl.audit.settings import Table
-from zkllm.exact.tables import FLOAT32_E, exp_ezkl
+from zkllm.engines.ezkl.audit.pk import MODULUS, ProvingKey
+from zkllm.engines.ezkl.audit.settings import Table
+from zkllm.engines.ezkl.exp import FLOAT32_E, exp_ezkl
 
 RESERVED_ROWS = 8
 """A table fills all rows of its column but these."""

@@ -7,45 +7,37 @@ possible are left; each test names the ones that must hold.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.backends.ezkl.circuits import (
-    TOKENS,
-    UNIT,
-    Compiled,
-    Override,
-    boundaries,
-    bump,
-    forge,
-    random_model,
-    small_recipe,
-    table_lookup,
-    unit_circuit,
-    with_hint,
-)
+from tests.backends.ezkl.circuits import TOKENS, UNIT, boundaries, random_model, unit_circuit
+from tests.engines.ezkl.circuits import Compiled, Override, bump, forge, with_hint
 from zkllm import integers as whole
-from zkllm.backends.ezkl import circuit as circuits
-from zkllm.backends.ezkl import recipe
-from zkllm.backends.ezkl.equations import Circuit, Lookup, Values, integers
-from zkllm.backends.ezkl.recipe import FIELD
+from zkllm.backends.ezkl import units
+from zkllm.digests import sha256
+from zkllm.engines.ezkl import lowering, readings, recipe
+from zkllm.engines.ezkl.circuit import Circuit
+from zkllm.engines.ezkl.exp import Lookup, recipe_lookup
+from zkllm.engines.ezkl.expressions import Values, integers
+from zkllm.engines.ezkl.recipe import FIELD
 from zkllm.errors import ConstraintViolation, UnsupportedModel
 from zkllm.exact import reference
 from zkllm.exact.format1 import Attention
 from zkllm.exact.model import ExactModel
-from zkllm.operations.attention.exact import attention
 from zkllm.tensors import IntArray
 
 Public = dict[str, IntArray]
 RECIPE = recipe.load("attention")
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "v1"
 SPREADS = (0.05, 0.3, 1.0)
 """Standard deviations of weights: two-lookup remainders, one-lookup remainders, several digits."""
 
 
 @pytest.fixture(scope="module")
 def exp() -> Lookup:
-    return table_lookup(RECIPE)
+    return recipe_lookup(RECIPE)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +64,7 @@ def test_honest_run_satisfies_every_equation(spread: float, tokens: int, exp: Lo
     model = random_model(spread)
     built = unit_circuit(model, tokens)
     for seed in range(3):
-        built.honest(boundaries(model, tokens, seed), exp)
+        readings.honest(built, boundaries(model, tokens, seed), exp)
 
 
 def test_extreme_inputs_satisfy_every_equation(model: ExactModel, exp: Lookup) -> None:
@@ -83,7 +75,7 @@ def test_extreme_inputs_satisfy_every_equation(model: ExactModel, exp: Lookup) -
     x[2] = np.where(np.arange(8) % 2, bound, -bound)
     x[3, 0] = bound
     public = {"x": x, "output": reference.run_unit(model, UNIT, x)}
-    unit_circuit(model).honest(public, exp)
+    readings.honest(unit_circuit(model), public, exp)
 
 
 @pytest.mark.parametrize("spread", SPREADS)
@@ -92,12 +84,12 @@ def test_ezkl_computes_the_integers_of_the_reference(
 ) -> None:
     model = random_model(spread)
     built, public = unit_circuit(model), boundaries(model)
-    flat = built.flat_inputs(built.honest(public, exp))
+    flat = readings.flat_inputs(built, readings.honest(built, public, exp))
     compiled = Compiled.of(built, RECIPE, tmp_path_factory.mktemp("unit"))
     assert compiled.settings["required_range_checks"] == []
     assert compiled.settings["einsum_params"]["total_einsum_col_size"] == 0
-    assert built.cells() == pytest.approx(compiled.settings["num_rows"], rel=0.03)
-    assert compiled.outputs(flat) == built.demanded(public)
+    assert readings.cells(built) == pytest.approx(compiled.settings["num_rows"], rel=0.03)
+    assert compiled.outputs(flat) == readings.demanded(built, public)
     assert compiled.accepts(flat)
 
 
@@ -107,14 +99,30 @@ def test_demo_units(demo_model: ExactModel, index: int, exp: Lookup) -> None:
     random = np.random.default_rng(index)
     ids = random.integers(0, demo_model.specification.architecture.vocabulary, TOKENS)
     rows = reference.forward(demo_model, ids)[2 * index : 2 * index + 2]
-    built = circuits.attention(demo_model.specification, unit, TOKENS, RECIPE, demo_model.tensor)
-    built.honest({"x": rows[0], "output": rows[1]}, exp)
+    built = units.circuit_of(demo_model.specification, unit, TOKENS, RECIPE, demo_model.tensor)
+    readings.honest(built, {"x": rows[0], "output": rows[1]}, exp)
+
+
+KEPT = {
+    ("attention[0]", 8): "sha256:1dfbeb461561110d2c165c4ddb40c3ccd9b28e9327548b24820e210f0c6f609a",
+    ("attention[0]", 16): "sha256:58eb844e83e2e05f677d0df9cc9a602e07cecd7f8e78c9d6abd58eb9107c7fc0",
+    ("attention[1]", 8): "sha256:97f373cb764d8c0f1c23b213f47516b2dc894fa3ee56d5d7787457e743ebdeec",
+    ("attention[1]", 16): "sha256:68c2af0be7b664d3f41ea2b091d07a9c9b69a4d01b7cd9b9c00c09bad9354569",
+}
+"""Digests of the demo's graphs for ezkl: keys that are pinned are those of these bytes."""
+
+
+@pytest.mark.parametrize(("unit", "tokens"), KEPT)
+def test_circuits_keep_their_bytes(unit: str, tokens: int) -> None:
+    model = ExactModel.from_folder(GOLDEN / "model")
+    built = units.circuit_of(model.specification, unit, tokens, RECIPE, model.tensor)
+    assert sha256(lowering.to_onnx(built, RECIPE.exp_scale)) == KEPT[unit, tokens]
 
 
 def test_demands_need_no_weights(model: ExactModel, circuit: Circuit, public: Public) -> None:
     spec = model.specification
-    bare = circuits.attention(spec, UNIT, TOKENS, RECIPE, circuits.no_weights(spec))
-    assert bare.demanded(public) == circuit.demanded(public)
+    bare = units.circuit_of(spec, UNIT, TOKENS, RECIPE, units.no_weights(spec))
+    assert readings.demanded(bare, public) == readings.demanded(circuit, public)
     assert bare.size == circuit.size
 
 
@@ -123,10 +131,12 @@ def test_exp_bound_is_that_of_the_table(model: ExactModel, circuit: Circuit) -> 
 
 
 def test_over_field_agrees_with_the_integers(circuit: Circuit, public: Public, exp: Lookup) -> None:
-    flat = circuit.flat_inputs(circuit.honest(public, exp))
+    flat = readings.flat_inputs(circuit, readings.honest(circuit, public, exp))
     tables = {"Exp": exp, "ACosh": lambda _: 0}
-    outputs, lookups = circuit.over_field(flat, lambda name, a: tables[name](_signed(a)), FIELD)
-    assert outputs == [value % FIELD for value in circuit.demanded(public)]
+    outputs, lookups = readings.over_field(
+        circuit, flat, lambda name, a: tables[name](_signed(a)), FIELD
+    )
+    assert outputs == [value % FIELD for value in readings.demanded(circuit, public)]
     pairs, heads = TOKENS * (TOKENS + 1) // 2, 2
     assert len(lookups["Exp"]) == pairs * heads
     assert all(_signed(argument) in circuit.window for argument in lookups["ACosh"])
@@ -143,7 +153,7 @@ def _attack(circuit: Circuit, public: Public, exp: Lookup, **overrides: Override
     """What refuses a prover who also claims the output that the changed hints lead to."""
     values = forge(circuit, public, exp, _dotted(overrides))
     consistent = public | {"output": _output_of(circuit, public, values)}
-    return set(circuit.violations(forge(circuit, consistent, exp, _dotted(overrides))))
+    return set(readings.violations(circuit, forge(circuit, consistent, exp, _dotted(overrides))))
 
 
 def _dotted(overrides: dict[str, Override]) -> dict[str, Override]:
@@ -216,7 +226,7 @@ def test_one_hint_off(
 
 def test_an_argument_off(circuit: Circuit, public: Public, exp: Lookup) -> None:
     argument = next(hint for hint in circuit.hints if hint.detail == "argument")
-    below = circuit.honest(public, exp)[argument] < circuit.window.high
+    below = readings.honest(circuit, public, exp)[argument] < circuit.window.high
     place = tuple(int(i) for i in np.argwhere(below)[0])
     for by in (-1, 1):
         refused = _attack(circuit, public, exp, argument=bump(place, by))
@@ -262,7 +272,7 @@ def test_a_quotient_of_the_field(
     numerator, divisor = [node for node in circuit.expressions if node.operation == "concat"][-2:]
     unit = model.specification.units()[UNIT]
     assert isinstance(unit, Attention)
-    honest = circuit.honest(public, exp)
+    honest = readings.honest(circuit, public, exp)
     place = (row, 0, 1)
     total = int(honest[divisor][row, 0, 0])
     rounded = int(honest[numerator][place]) + total // 2
@@ -271,7 +281,7 @@ def test_a_quotient_of_the_field(
     node = next(hint for hint in circuit.hints if hint.detail == "mixed.0")
     hint = honest[node].copy()
     hint[place] = (quotient + unit.value.output + circuit.window.low) % FIELD
-    violated = set(circuit.violations(with_hint(circuit, honest, "mixed.0", hint, exp)))
+    violated = set(readings.violations(circuit, with_hint(circuit, honest, "mixed.0", hint, exp)))
     assert "mixed.0" in violated
     assert not {"mixed.remainder.low", "mixed.remainder.high"} & violated
 
@@ -284,33 +294,33 @@ def test_another_output(
     output = public["output"].copy()
     output[place] += by
     values = forge(circuit, public | {"output": output}, exp, {})
-    assert set(circuit.violations(values)) == {"out.remainder"}
+    assert set(readings.violations(circuit, values)) == {"out.remainder"}
 
 
 def test_another_input(circuit: Circuit, public: Public, exp: Lookup) -> None:
     x = public["x"].copy()
     x[2, 3] += 5
     with pytest.raises(ConstraintViolation, match=r"out\.remainder\["):
-        circuit.honest(public | {"x": x}, exp)
+        readings.honest(circuit, public | {"x": x}, exp)
 
 
 @pytest.mark.parametrize("end", [RECIPE.window.low - 1, RECIPE.window.high + 1])
 def test_every_hint_is_held_in_the_window(
     circuit: Circuit, public: Public, exp: Lookup, end: int
 ) -> None:
-    honest = circuit.honest(public, exp)
+    honest = readings.honest(circuit, public, exp)
     for hint in circuit.hints:
         changed = honest[hint].copy()
         changed[(0,) * changed.ndim] = end
         values = with_hint(circuit, honest, hint.detail, changed, exp)
-        assert hint.detail in circuit.violations(values)
+        assert hint.detail in readings.violations(circuit, values)
 
 
 def test_a_cut_off_distance(exp: Lookup) -> None:
     """z beyond the cap: u is the cap, or there is nothing to cut off; never in between."""
     model = random_model(1.5)
     built, public = unit_circuit(model), boundaries(model)
-    values = built.honest(public, exp)
+    values = readings.honest(built, public, exp)
     argument = next(hint for hint in built.hints if hint.detail == "argument")
     cut = np.argwhere(values[argument] == built.window.low)
     whole = np.argwhere((values[argument] > built.window.low) & (values[argument] < 0))
@@ -319,71 +329,7 @@ def test_a_cut_off_distance(exp: Lookup) -> None:
     for place, by in ((cut[0], 1), (whole[0], 1), (whole[0], -1)):
         change = {"argument": bump(tuple(int(i) for i in place), by)}
         forged = forge(built, public, exp, change)
-        assert {"clamp", "beyond.0"} & set(built.violations(forged))
-
-
-# The same through ezkl: constraints by `mock`, equations by their demanded sides
-
-
-@pytest.fixture(scope="module")
-def small() -> tuple[Circuit, Public, Lookup]:
-    """A head of 4 positions and 4 dimensions."""
-    chosen = small_recipe()
-    random = np.random.default_rng(3)
-    query, key, value = (random.integers(-60, 61, (4, 1, 4)) for _ in range(3))
-    heads = [tensor.transpose(1, 0, 2) for tensor in (query, key, value)]
-    table = np.array([table_lookup(chosen)(-z) for z in range(chosen.window.size)])
-    output = attention(*heads, shift=4, table=table).output.transpose(1, 0, 2)
-    shape = circuits.HeadShape(tokens=4, width=4, shift=4, bound=60, score=1100)
-    built = circuits.head(shape, chosen, output)
-    return built, {"q": query, "k": key, "v": value}, table_lookup(chosen)
-
-
-@pytest.fixture(scope="module")
-def compiled_head(
-    small: tuple[Circuit, Public, Lookup], tmp_path_factory: pytest.TempPathFactory
-) -> Compiled:
-    return Compiled.of(small[0], small_recipe(), tmp_path_factory.mktemp("head"))
-
-
-def test_head_equals_the_reference(
-    small: tuple[Circuit, Public, Lookup], compiled_head: Compiled
-) -> None:
-    built, public, exp = small
-    flat = built.flat_inputs(built.honest(public, exp))
-    assert compiled_head.outputs(flat) == built.demanded(public)
-    assert compiled_head.accepts(flat)
-
-
-@pytest.mark.parametrize(
-    ("hint", "override"),
-    [
-        ("maximum.0", bump((3, 0), 1)),
-        ("maximum.0", bump((3, 0), -1)),
-        ("argument", bump((4, 0), -1)),
-        ("mixed.half.0", bump((2, 0, 0), 1)),
-        ("mixed.0", bump((3, 0, 1), 1)),
-        ("mixed.0", bump((3, 0, 1), -1)),
-        ("beyond.0", bump((4, 0), 1)),
-        ("mixed.0", lambda honest, _: honest * pow(3, -1, FIELD) % FIELD),
-    ],
-)
-def test_ezkl_refuses_dishonest_hints(
-    small: tuple[Circuit, Public, Lookup],
-    compiled_head: Compiled,
-    hint: str,
-    override: Override,
-) -> None:
-    """Either a constraint fails, or an output is not what the verifier demands."""
-    built, public, exp = small
-    values = forge(built, public, exp, {hint: override})
-    flat = built.flat_inputs(values)
-    violated = set(built.violations(values))
-    assert violated
-    refused = not compiled_head.accepts(flat)
-    assert refused or compiled_head.outputs(flat) != built.demanded(public)
-    # mock sees ranges, the verifier equations: each of them by the right one
-    assert refused == bool(violated & {check.name for check in built.ranges})
+        assert {"clamp", "beyond.0"} & set(readings.violations(built, forged))
 
 
 # What the recipe does not prove
@@ -391,13 +337,11 @@ def test_ezkl_refuses_dishonest_hints(
 
 def test_other_units_and_tables_are_unsupported(model: ExactModel, tiny_model: ExactModel) -> None:
     spec = model.specification
-    assert circuits.unsupported(spec, UNIT, RECIPE) == ""
-    assert (
-        circuits.unsupported(spec, "mlp[0]", RECIPE) == "mlp[0]: ezkl proves attention units only"
-    )
-    assert "EXP table" in circuits.unsupported(tiny_model.specification, UNIT, RECIPE)
+    assert units.unsupported(spec, UNIT, RECIPE) == ""
+    assert units.unsupported(spec, "mlp[0]", RECIPE) == "mlp[0]: ezkl proves attention units only"
+    assert "EXP table" in units.unsupported(tiny_model.specification, UNIT, RECIPE)
     other = replace(spec, exp=replace(spec.exp, value_parameter=0))
-    assert "EXP table" in circuits.unsupported(other, UNIT, RECIPE)
+    assert "EXP table" in units.unsupported(other, UNIT, RECIPE)
 
 
 def test_a_table_of_another_content_is_unsupported(model: ExactModel) -> None:
@@ -406,9 +350,9 @@ def test_a_table_of_another_content_is_unsupported(model: ExactModel) -> None:
     stored = spec.tensors["table.exp"]
     lying = replace(stored, digest=spec.tensors["attention[0].out.bias"].digest)
     other = replace(spec, tensors=dict(spec.tensors) | {"table.exp": lying})
-    assert "EXP table" in circuits.unsupported(other, UNIT, RECIPE)
+    assert "EXP table" in units.unsupported(other, UNIT, RECIPE)
     with pytest.raises(UnsupportedModel, match="EXP table"):
-        circuits.attention(other, UNIT, TOKENS, RECIPE, model.tensor)
+        units.circuit_of(other, UNIT, TOKENS, RECIPE, model.tensor)
 
 
 def test_other_lengths_are_refused(model: ExactModel) -> None:

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from zkllm.backends.ezkl.audit.pk import ProvingKey
-from zkllm.backends.ezkl.audit.settings import Settings
+from zkllm.engines.ezkl.audit.pk import ProvingKey
+from zkllm.engines.ezkl.audit.settings import Settings
 from zkllm.errors import InputError
 
 Operation = Literal[

@@ -16,8 +16,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from zkllm.backends.ezkl.process import call
 from zkllm.digests import Digest, sha256, sha256_file
+from zkllm.engines.ezkl.process import call
 from zkllm.errors import BackendError, InputError, InvalidBundle, UnsafePath, UntrustedMaterial
 from zkllm.files import read_limited, write_atomically
 from zkllm.progress import Progress, silent

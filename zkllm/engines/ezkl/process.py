@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zkllm.backends.ezkl.worker import peak_bytes
+from zkllm.engines.ezkl.worker import peak_bytes
 from zkllm.errors import BackendError
 from zkllm.extras import missing
 from zkllm.progress import Progress, silent
 
-COMMAND = (sys.executable, "-m", "zkllm.backends.ezkl.worker")
+COMMAND = (sys.executable, "-m", "zkllm.engines.ezkl.worker")
 """What is run."""
 
 _POLL = 0.02

@@ -17,8 +17,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from zkllm.backends.ezkl import process, worker
-from zkllm.backends.ezkl.process import Result, call
+from zkllm.engines.ezkl import process, worker
+from zkllm.engines.ezkl.process import Result, call
 from zkllm.errors import BackendError
 
 GIB = 1 << 30
@@ -152,7 +152,7 @@ def test_address_space_is_limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_limits_of_the_child_itself(before: int, after: int) -> None:
     code = f"""
         import os, resource
-        from zkllm.backends.ezkl import worker
+        from zkllm.engines.ezkl import worker
         resource.setrlimit(resource.RLIMIT_AS, ({before}, {before}))
         worker._confine(1 << 40, os.getppid())
         print(*resource.getrlimit(resource.RLIMIT_CORE), *resource.getrlimit(resource.RLIMIT_AS))
@@ -168,9 +168,7 @@ def test_limits_of_the_child_itself(before: int, after: int) -> None:
 
 
 def test_a_child_without_its_parent_ends() -> None:
-    code = (
-        "from zkllm.backends.ezkl import worker; worker._confine(1 << 40, 1); print('still here')"
-    )
+    code = "from zkllm.engines.ezkl import worker; worker._confine(1 << 40, 1); print('still here')"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
@@ -211,7 +209,7 @@ def test_what_the_child_started_ends_with_it(
 def caller(folder: Path) -> subprocess.Popen[bytes]:
     """A program that is busy with an operation that takes minutes."""
     code = f"""
-        from zkllm.backends.ezkl.process import call
+        from zkllm.engines.ezkl.process import call
         arguments = {{"path": {str(folder / "srs")!r}, "logrows": 21}}
         call("gen_srs", arguments, seconds=600, memory=8 << 30)
         """

@@ -3,7 +3,7 @@
 `docs/ezkl-audit.md` says what is checked and what is not.
 """
 
-from zkllm.backends.ezkl.audit.check import Relation, Report, audit
-from zkllm.backends.ezkl.audit.evaluation import symbol
+from zkllm.engines.ezkl.audit.check import Relation, Report, audit
+from zkllm.engines.ezkl.audit.evaluation import symbol
 
 __all__ = ["Relation", "Report", "audit", "symbol"]

@@ -20,13 +20,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from zkllm.backends.ezkl.audit import Relation, Report, audit, check, layout, symbol
-from zkllm.backends.ezkl.audit.layout import Layout, read_layout
-from zkllm.backends.ezkl.audit.pk import MODULUS, ProvingKey, read_proving_key
-from zkllm.backends.ezkl.audit.settings import Table, read_settings
-from zkllm.backends.ezkl.audit.tables import table_problems
-from zkllm.backends.ezkl.process import call
 from zkllm.digests import sha256
+from zkllm.engines.ezkl.audit import Relation, Report, audit, check, layout, symbol
+from zkllm.engines.ezkl.audit.layout import Layout, read_layout
+from zkllm.engines.ezkl.audit.pk import MODULUS, ProvingKey, read_proving_key
+from zkllm.engines.ezkl.audit.settings import Table, read_settings
+from zkllm.engines.ezkl.audit.tables import table_problems
+from zkllm.engines.ezkl.process import call
 from zkllm.errors import InputError
 
 SCALE = 8

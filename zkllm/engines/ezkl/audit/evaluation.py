@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from zkllm.backends.ezkl.audit.layout import ACCUMULATING, Gate, Layout
-from zkllm.backends.ezkl.audit.pk import MODULUS, ProvingKey
+from zkllm.engines.ezkl.audit.layout import ACCUMULATING, Gate, Layout
+from zkllm.engines.ezkl.audit.pk import MODULUS, ProvingKey
 
 _LEFT, _RIGHT, _RESULT = range(3)
 

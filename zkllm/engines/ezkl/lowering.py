@@ -15,7 +15,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from zkllm.backends.ezkl.equations import Circuit, Expression
+from zkllm.engines.ezkl.circuit import Circuit
+from zkllm.engines.ezkl.expressions import Expression
 from zkllm.errors import BackendError
 
 FloatArray = npt.NDArray[np.float32]
@@ -31,7 +32,7 @@ _BINARY = {"add": "Add", "sub": "Sub", "mul": "Mul"}
 def to_onnx(circuit: Circuit, label: int) -> bytes:
     """The graph of `circuit`; `label` is the scale of its tables.
 
-    Its one input is `Circuit.flat_inputs`, its outputs are the values of `Circuit.demanded`, both
+    Its one input is `readings.flat_inputs`, its outputs are the values of `readings.demanded`, both
     in their order.
     """
     return _Graph(circuit, label).build()

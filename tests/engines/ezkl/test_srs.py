@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.backends.ezkl.circuits import run
-from zkllm.backends.ezkl import srs
+from tests.engines.ezkl.circuits import run
 from zkllm.digests import Digest, sha256
+from zkllm.engines.ezkl import srs
 from zkllm.errors import BackendError, InputError, InvalidBundle, UnsafePath, UntrustedMaterial
 
 

@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from zkllm.backends.ezkl.audit.evaluation import Evaluation, Step, evaluate, steps, variables
-from zkllm.backends.ezkl.audit.layout import (
+from zkllm.digests import Digest
+from zkllm.engines.ezkl.audit.evaluation import Evaluation, Step, evaluate, steps, variables
+from zkllm.engines.ezkl.audit.layout import (
     ACCUMULATING,
     Layout,
     compressed_selectors_match,
     read_layout,
 )
-from zkllm.backends.ezkl.audit.pk import MODULUS, ProvingKey, read_proving_key
-from zkllm.backends.ezkl.audit.settings import (
+from zkllm.engines.ezkl.audit.pk import MODULUS, ProvingKey, read_proving_key
+from zkllm.engines.ezkl.audit.settings import (
     COMMITTED,
     FIXED,
     PUBLIC,
@@ -27,8 +28,7 @@ from zkllm.backends.ezkl.audit.settings import (
     read_settings,
     settings_problems,
 )
-from zkllm.backends.ezkl.audit.tables import table_problems
-from zkllm.digests import Digest
+from zkllm.engines.ezkl.audit.tables import table_problems
 from zkllm.errors import InputError
 from zkllm.files import read_limited
 
