@@ -13,8 +13,8 @@ from benchmarks.proofs import Figures, measure
 from benchmarks.synthetic import block_config, exact_model, random_run
 from zkllm.exact.model import ExactModel
 from zkllm.planning import Costs, plan
+from zkllm.threads import usable_cores
 from zkllm.wording import bytes_text
-from zkllm.workers import usable_cores
 
 PLOT = Path(__file__).resolve().parents[1] / "docs" / "sumcheck-growth.svg"
 WIDTH, POSITIONS = 768, 64

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zkllm.engines.ezkl.worker import peak_bytes
-from zkllm.workers import usable_cores
+from zkllm.threads import usable_cores
 
 T = TypeVar("T")
 

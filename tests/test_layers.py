@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
         "wording",
         "progress",
         "sizes",
+        "threads",
     },
     {"integers", "decimals"},
     {"engines"},

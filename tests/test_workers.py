@@ -34,7 +34,7 @@ from zkllm.exact.quantise import PRECISIONS, build
 from zkllm.keys import policy_for
 from zkllm.proving import prove
 from zkllm.verifying import verify
-from zkllm.workers import Workers, usable_cores
+from zkllm.workers import Workers
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -209,18 +209,6 @@ def test_a_model_in_memory_is_proved_by_one_process(
     fragment = fragment_trace(model, run.boundaries[2])
     report = prove(fragment, model, "sumcheck", tmp_path / "b", jobs=2)
     assert set(report.units) == {"attention[1]", "mlp[1]"}
-
-
-def test_cores_are_those_that_the_container_grants(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limit = tmp_path / "cpu.max"
-    monkeypatch.setattr(workers, "_CPU_LIMIT", limit)
-    everything = usable_cores()
-    assert everything >= 1
-    for text, cores in (("max 100000", everything), ("100000 100000", 1), ("50000 100000", 1)):
-        limit.write_text(text)
-        assert usable_cores() == cores
 
 
 # Interruption

@@ -14,7 +14,7 @@ from zkllm import __version__
 from zkllm.engines.sumcheck import cache
 from zkllm.extras import installed
 from zkllm.planning import memory_available
-from zkllm.workers import usable_cores
+from zkllm.threads import usable_cores
 
 _GROUPS = ("", "run", "prove", "ezkl", "train")
 """The base install, and the extras that a user may want."""

@@ -13,7 +13,8 @@ from zkllm.bundle import BackendName, boundary_types
 from zkllm.errors import BackendError, InputError
 from zkllm.exact.specification import Specification
 from zkllm.files import unit_file_name
-from zkllm.workers import START_SECONDS, usable_cores
+from zkllm.threads import usable_cores
+from zkllm.workers import START_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

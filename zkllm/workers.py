@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from zkllm.digests import Digest
 from zkllm.errors import BackendError, DigestMismatch, InputError
 from zkllm.exact.model import ExactModel
+from zkllm.threads import usable_cores
 
 T = TypeVar("T")
 
@@ -31,17 +32,6 @@ START_SECONDS = 2.0
 
 _THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
-
-
-def usable_cores() -> int:
-    """How many cores this process may use: those of its affinity and of its container."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        quota, period = _CPU_LIMIT.read_text().split()
-        return max(1, min(cores or 1, int(quota) // int(period)))
-    except (OSError, ValueError):  # there is no container, or it says `max`
-        return cores or 1
 
 
 class Workers:

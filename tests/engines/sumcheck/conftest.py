@@ -1,6 +1,6 @@
-import numba
 import pytest
 
+from zkllm import threads as threading
 from zkllm.engines.sumcheck import kernels
 
 
@@ -8,6 +8,6 @@ from zkllm.engines.sumcheck import kernels
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels work in one piece, or in many small ones beside each other."""
     count = 1 if request.param == "one thread" else 3
-    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", count)
+    monkeypatch.setattr(threading, "count", lambda: count)
     if count > 1:
         monkeypatch.setattr(kernels, "_GRAIN", 4)

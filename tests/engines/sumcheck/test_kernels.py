@@ -1,11 +1,7 @@
 import hashlib
-import subprocess
-import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 
@@ -26,6 +22,7 @@ from tests.engines.sumcheck.plain import (
     point_pairs,
     times,
 )
+from zkllm import threads
 from zkllm.engines.sumcheck import commitment, kernels
 from zkllm.engines.sumcheck.commitment import ROW, VECTOR
 from zkllm.engines.sumcheck.field import MODULUS, Words, words
@@ -296,43 +293,7 @@ def test_columns_are_hashed_as_hashlib_does(rows: int, columns: int) -> None:
 
 # Threads
 
-
-@pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("count", [1, 7, 8, 200])
-def test_pieces_cover_the_work_in_order(count: int) -> None:
-    pieces = kernels._in_pieces(count, 4, lambda start, stop: range(start, stop))
-    assert [i for piece in pieces for i in piece] == list(range(count))
-    assert len(pieces) == 1 or all(len(piece) >= 4 for piece in pieces)
-
-
-def test_pieces_that_are_done_out_of_turn_are_put_in_order(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 2)
-    another = threading.Event()
-
-    def work(start: int, stop: int) -> range:
-        if start:
-            another.set()
-        else:
-            assert another.wait(60)
-        return range(start, stop)
-
-    pieces = kernels._in_pieces(100, 1, work)
-    assert [i for piece in pieces for i in piece] == list(range(100))
-
-
-@pytest.mark.usefixtures("threads")
-def test_what_fails_in_a_piece_fails_the_whole() -> None:
-    def failing(start: int, stop: int) -> None:
-        if stop == 200:
-            raise MemoryError
-
-    with pytest.raises(MemoryError):
-        kernels._in_pieces(200, 4, failing)
-
-
-GREAT_WORK: dict[str, Callable[[], np.ndarray[Any, Any]]] = {
+GREAT_WORK: dict[str, Callable[[], Any]] = {
     "eq_table": lambda: kernels.eq_table(array(Source(1).pairs(17))),
     "encode": lambda: kernels.encode(some(8, 1 << 12), 4),
     "combine_rows": lambda: kernels.combine_rows(some(8, 1 << 12), some(8, 2)),
@@ -349,11 +310,11 @@ def some(*shape: int) -> Words:
 
 @pytest.mark.parametrize("name", GREAT_WORK)
 def test_great_work_does_not_depend_on_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 1)
+    monkeypatch.setattr(threads, "count", lambda: 1)
     alone = GREAT_WORK[name]()
-    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 3)
+    monkeypatch.setattr(threads, "count", lambda: 3)
     ran_in: set[int] = set()
-    original = kernels._in_pieces
+    original = threads.in_pieces
 
     def watched(count: int, grain: int, work: Callable[[int, int], object]) -> list[object]:
         def noting(start: int, stop: int) -> object:
@@ -362,24 +323,6 @@ def test_great_work_does_not_depend_on_threads(name: str, monkeypatch: pytest.Mo
 
         return original(count, grain, noting)
 
-    monkeypatch.setattr(kernels, "_in_pieces", watched)
+    monkeypatch.setattr(kernels, "in_pieces", watched)
     assert np.array_equal(GREAT_WORK[name](), alone)
     assert len(ran_in) > 1, "the work was not cut"
-
-
-FORKED = """
-import os, numba
-numba.config.NUMBA_NUM_THREADS = 2
-from zkllm.engines.sumcheck import kernels
-kernels._pool().submit(int).result()
-child = os.fork()
-if child == 0:
-    os._exit(kernels._pool().submit(int).result(timeout=30))
-raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
-def test_a_forked_process_has_threads_of_its_own() -> None:
-    # newer Pythons warn of every fork beside threads
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], check=False)
-    assert done.returncode == 0

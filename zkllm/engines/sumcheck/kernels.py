@@ -1,9 +1,8 @@
 """The prover's loops, compiled by numba on first use and kept; the only module that imports it.
 
 Arrays are those of `field`: canonical `uint64`, a last axis of length 2 for the extension. Each
-public function has a plain-integer twin in the tests. Large work is cut into pieces for threads,
-as many as `NUMBA_NUM_THREADS` says (numba counts the cores otherwise); what comes out does not
-depend on their number.
+public function has a plain-integer twin in the tests. Large work is cut into pieces for threads
+(`zkllm.threads`); what comes out does not depend on their number.
 
 A sum of products is kept in three words (low, high, overflow) and reduced once at its end, since
 a reduction costs more than a product.
@@ -14,12 +13,9 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
@@ -38,8 +34,7 @@ from zkllm.engines.sumcheck.field import (
     root_powers,
 )
 from zkllm.progress import Progress, silent
-
-T = TypeVar("T")
+from zkllm.threads import in_pieces
 
 _P = np.uint64(MODULUS)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -49,8 +44,6 @@ _7 = np.uint64(NON_RESIDUE)
 _0 = np.uint64(0)
 _GRAIN = 1 << 13
 """Fewer elements than this are not worth another thread."""
-_PIECES = 4
-"""Pieces of large work for each thread."""
 _TILE = 256
 """Pairs that stay in the cache while a round polynomial is evaluated at all its points."""
 _LANES = 16
@@ -104,44 +97,6 @@ def prepare(progress: Progress = silent) -> None:
     with event.install_listener("numba:compile", _Announcement(progress)):
         for kernel, signature in _KERNELS:
             kernel.compile(signature)
-
-
-# --- threads -----------------------------------------------------------------------------------
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, numba.config.NUMBA_NUM_THREADS - 1))
-
-
-if hasattr(os, "register_at_fork"):
-    # a forked child has none of its parent's threads
-    os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
-def _in_pieces(count: int, grain: int, work: Callable[[int, int], T]) -> list[T]:
-    """`work(start, stop)` on pieces of range(count), each of `grain` or more, in threads.
-
-    There are more pieces than threads, which take one after the other: a core that others use as
-    well delays little.
-    """
-    threads = int(numba.config.NUMBA_NUM_THREADS)
-    pieces = min(_PIECES * threads, count // max(1, grain))
-    if threads == 1 or pieces <= 1:
-        return [work(0, count)]
-    results: dict[int, T] = {}
-    waiting = iter(range(pieces))
-
-    def take() -> None:
-        for i in waiting:
-            results[i] = work(count * i // pieces, count * (i + 1) // pieces)
-
-    helpers = [_pool().submit(take) for _ in range(threads - 1)]
-    take()
-    for helper in helpers:
-        if not helper.cancel():
-            helper.result()
-    return [results[i] for i in range(pieces)]
 
 
 # --- the field ---------------------------------------------------------------------------------
@@ -251,7 +206,7 @@ def eq_table(point: Words) -> Words:
     table[0] = 1, 0
     for bit, (r0, r1) in enumerate(point):
         half = 1 << bit
-        _in_pieces(half, _GRAIN, functools.partial(_double_eq, table, half, r0, r1))
+        in_pieces(half, _GRAIN, functools.partial(_double_eq, table, half, r0, r1))
     return table
 
 
@@ -266,7 +221,7 @@ def _dot(values, weights, start, stop):  # type: ignore[no-untyped-def]  # noqa:
 
 def dot(values: Words, weights: Words) -> tuple[int, int]:
     """Σ values·weights: values [n] of the base field, weights [n, 2] of the extension."""
-    parts = _in_pieces(len(values), _GRAIN, functools.partial(_dot, values, weights))
+    parts = in_pieces(len(values), _GRAIN, functools.partial(_dot, values, weights))
     return sum(int(a) for a, _ in parts) % MODULUS, sum(int(b) for _, b in parts) % MODULUS
 
 
@@ -281,7 +236,7 @@ def _accumulate(target, weights, factor0, factor1, start, stop):  # type: ignore
 def accumulate(target: Words, weights: Words, factor0: np.uint64, factor1: np.uint64) -> None:
     """Add factor·weights to `target` in the extension, shapes [n, 2]."""
     work = functools.partial(_accumulate, target, weights, factor0, factor1)
-    _in_pieces(len(target), _GRAIN, work)
+    in_pieces(len(target), _GRAIN, work)
 
 
 @_kernel("void(uint64[:, ::1], uint64[::1], uint64, uint64, int64, int64)")
@@ -294,7 +249,7 @@ def _accumulate_values(target, values, factor0, factor1, start, stop):  # type: 
 def accumulate_values(target: Words, values: Words, factor0: np.uint64, factor1: np.uint64) -> None:
     """Add factor·values to `target` [n, 2]: values [n] of the base field, factor in the other."""
     work = functools.partial(_accumulate_values, target, values, factor0, factor1)
-    _in_pieces(len(target), _GRAIN, work)
+    in_pieces(len(target), _GRAIN, work)
 
 
 # --- rounds of a sumcheck ----------------------------------------------------------------------
@@ -332,7 +287,7 @@ def fold(tables: Words, r0: np.uint64, r1: np.uint64, room: Words) -> Words:
     shape = (count, (n + 1) // 2, inner, 2)
     out = room.reshape(-1)[: math.prod(shape)].reshape(shape)
     work = functools.partial(_fold, tables, out, r0, r1)
-    _in_pieces(count * shape[1], _GRAIN // inner, work)
+    in_pieces(count * shape[1], _GRAIN // inner, work)
     return out
 
 
@@ -346,7 +301,7 @@ def _add_neighbours(table, out, start, stop):  # type: ignore[no-untyped-def]  #
 def add_neighbours(table: Words) -> Words:
     """Entries 2i and 2i+1 added, shape [n, 2] to [floor(n/2), 2]."""
     out = np.empty((len(table) // 2, 2), dtype=np.uint64)
-    _in_pieces(len(out), _GRAIN, functools.partial(_add_neighbours, table, out))
+    in_pieces(len(out), _GRAIN, functools.partial(_add_neighbours, table, out))
     return out
 
 
@@ -423,7 +378,7 @@ def product_round(
     """
     pairs = tables.shape[1] * ((tables.shape[2] + 1) // 2)
     work = functools.partial(_product_round, tables, groups, products, degree)
-    return _added(_in_pieces(pairs, _GRAIN // 4, work))
+    return _added(in_pieces(pairs, _GRAIN // 4, work))
 
 
 def _added(parts: list[Words]) -> Words:
@@ -460,7 +415,7 @@ def value_round(values: Words, weights: Words) -> Words:
     Values [n] of the base field, weights [n, 2] of the extension.
     """
     work = functools.partial(_value_round, values, weights)
-    return _added(_in_pieces((len(values) + 1) // 2, _GRAIN // 2, work))
+    return _added(in_pieces((len(values) + 1) // 2, _GRAIN // 2, work))
 
 
 @_kernel("void(uint64[::1], uint64[:, ::1], uint64, uint64, int64, int64)")
@@ -475,7 +430,7 @@ def _fold_values(values, out, r0, r1, start, stop):  # type: ignore[no-untyped-d
 
 def fold_values(values: Words, r0: np.uint64, r1: np.uint64, out: Words) -> None:
     """Bind the next variable of values [n] of the base field to r, into `out` [ceil(n/2), 2]."""
-    _in_pieces(len(out), _GRAIN, functools.partial(_fold_values, values, out, r0, r1))
+    in_pieces(len(out), _GRAIN, functools.partial(_fold_values, values, out, r0, r1))
 
 
 # --- fractions ---------------------------------------------------------------------------------
@@ -506,7 +461,7 @@ def fingerprints(
     none = np.empty(0, dtype=np.uint64)
     factors = (base[0], base[1], beta[0], beta[1], square[0], square[1])
     work = functools.partial(_fingerprints, out, keys, none if values is None else values, *factors)
-    _in_pieces(len(keys), _GRAIN, work)
+    in_pieces(len(keys), _GRAIN, work)
 
 
 @_kernel("void(uint64[:, ::1], uint64[:, ::1], uint64[:, ::1], uint64[:, ::1], int64, int64)")
@@ -539,7 +494,7 @@ def fraction_sums(top: Words, bottom: Words) -> tuple[Words, Words]:
     above, below = (np.empty((room, 2), dtype=np.uint64) for _ in range(2))
     above[half:], below[half:] = 0, 0
     work = functools.partial(_fraction_sums, top, bottom, above, below)
-    _in_pieces(half, _GRAIN // 2, work)
+    in_pieces(half, _GRAIN // 2, work)
     return above, below
 
 
@@ -556,7 +511,7 @@ def mix_children(top: Words, bottom: Words, l0: np.uint64, l1: np.uint64) -> Non
 
     The summand p0·q1 + p1·q0 + λ·(q0·q1 - 1) is then p0 + p1 + (p0 + λ)·d1 + p1·d0.
     """
-    _in_pieces(len(top), _GRAIN, functools.partial(_mix_children, top, bottom, l0, l1))
+    in_pieces(len(top), _GRAIN, functools.partial(_mix_children, top, bottom, l0, l1))
 
 
 @_kernel(
@@ -606,7 +561,7 @@ def fraction_round(
     [n, 2, 2] as `mix_children` leaves them, for the same λ. Result [3, 2].
     """
     work = functools.partial(_fraction_round, weights, top, bottom, l0, l1)
-    return _added(_in_pieces(pairs, _GRAIN // 4, work))
+    return _added(in_pieces(pairs, _GRAIN // 4, work))
 
 
 # --- the commitment ----------------------------------------------------------------------------
@@ -734,7 +689,7 @@ def encode(matrix: Words, blowup: int) -> Words:
     rows, n = matrix.shape
     out = np.empty((rows, n * blowup), dtype=np.uint64)
     order, twiddles = bit_reversal(n.bit_length() - 1), _twiddles((n * blowup).bit_length() - 1)
-    _in_pieces(rows, 1, functools.partial(_encode_rows, matrix, out, order, twiddles))
+    in_pieces(rows, 1, functools.partial(_encode_rows, matrix, out, order, twiddles))
     return out
 
 
@@ -757,7 +712,7 @@ def combine_rows(matrix: Words, coefficients: Words) -> Words:
     rows, columns = matrix.shape
     out = np.empty((columns, 2), dtype=np.uint64)
     work = functools.partial(_combine_rows, matrix, coefficients, out)
-    _in_pieces(columns, _GRAIN // rows, work)
+    in_pieces(columns, _GRAIN // rows, work)
     return out
 
 
@@ -885,5 +840,5 @@ def hash_columns(prefix: int, matrix: Words) -> npt.NDArray[np.uint8]:
     columns = matrix.shape[1]
     out = np.empty((columns, 8), dtype=np.uint32)
     work = functools.partial(_hash_columns, matrix, np.uint64(prefix), _INITIAL, out)
-    _in_pieces(columns, 1 << 10, work)
+    in_pieces(columns, 1 << 10, work)
     return out.astype(">u4").view(np.uint8)
