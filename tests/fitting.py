@@ -93,6 +93,13 @@ def _shifted(specification: Specification, n: Norm, bound: int) -> Norm:
     return n
 
 
+def as_read(model: ExactModel) -> ExactModel:
+    """The same model, whose integers lie in memory as they do on disk: each in its stored type."""
+    read = ExactModel.in_memory(model.specification, tensors_of(model))
+    read.integers = read.stored  # type: ignore[method-assign]
+    return read
+
+
 def on_disk(
     specification: Specification, tensors: Tensors, folder: Path, tokenizer: bytes | None
 ) -> Path:

@@ -1,7 +1,7 @@
 """Integers and how far each way to compute with them is exact: limits, rounding, products, roots.
 
-All on int64 arrays. Callers keep values inside the bounds of a specification, or say what happens
-where they are not.
+All on int64 arrays, products on narrower ones as well. Callers keep values inside the bounds of a
+specification, or say what happens where they are not.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from zkllm.errors import UnsupportedModel
-from zkllm.tensors import IntArray, magnitude
+from zkllm.tensors import IntArray, StoredArray, magnitude
+from zkllm.threads import blas_alone, in_pieces
 
 FLOAT64_LIMIT = 1 << 52
 """No value or partial sum that an executor carries in float64 may reach this."""
@@ -25,6 +27,8 @@ _EXACT_FLOAT64 = 1 << 52
 """Sums of absolute values below this are exact in float64, whatever rounding does to the sum."""
 _EXACT_INT64 = 1 << 61
 """Sums of absolute values below this leave int64 neither by themselves nor by a difference."""
+_ROOM = 1 << 17
+"""Integers that are floats at a time: they stay in the cache."""
 
 
 def require(value: int, limit: int, unit: str, tensor: str) -> int:
@@ -48,25 +52,41 @@ def round_shift(n: IntArray, s: int) -> IntArray:
     return n if s == 0 else (n + (1 << (s - 1))) >> s
 
 
-def matmul(a: IntArray, b: IntArray) -> IntArray:
+def matmul(a: StoredArray, b: StoredArray) -> IntArray:
     """The exact product of integer matrices, by BLAS where no partial sum can leave 2^52.
 
-    Shapes as `numpy.matmul`. Raises `UnsupportedModel` if even int64 could overflow, which the
-    bounds of a specification exclude.
+    a [t, n] and b [n, m], or as many of both, in any signed types; the result is int64. Raises
+    `UnsupportedModel` if even int64 could overflow, which the bounds of a specification exclude.
     """
-    left, right = a.astype(np.float64), b.astype(np.float64)
     largest = magnitude(a) * magnitude(b) * a.shape[-1]
     if largest >= _EXACT_FLOAT64:
         # Large factors need not meet. Of sums without a sign float64 loses no more than a 2^-20th.
-        largest = int(np.matmul(np.abs(left), np.abs(right)).max())
+        left, right = (np.abs(side.astype(np.float64)) for side in (a, b))
+        largest = int(np.matmul(left, right).max())
     if largest < _EXACT_FLOAT64:
-        return np.asarray(np.matmul(left, right), dtype=np.int64)
+        return _float_product(a.astype(np.float64), b)
     if largest < _EXACT_INT64:
+        a, b = (side.astype(np.int64, copy=False) for side in (a, b))
         return np.asarray(np.matmul(a, b), dtype=np.int64)
     raise UnsupportedModel(
         f"a matrix product could reach 2^{largest.bit_length() - 1}, which int64 does not hold: "
         "the bounds of spec.json are not those of its weights"
     )
+
+
+def _float_product(a: npt.NDArray[np.float64], b: StoredArray) -> IntArray:
+    """a·b, where float64 holds every sum: a few columns of b at a time, in threads."""
+    out = np.empty((*a.shape[:-1], b.shape[-1]), dtype=np.int64)
+    step = max(1, _ROOM // max(1, b[..., 0].size))
+
+    def work(first: int, last: int) -> None:
+        for start in range(first, last, step):
+            piece = slice(start, min(start + step, last))
+            out[..., piece] = a @ b[..., piece].astype(np.float64)
+
+    with blas_alone():
+        in_pieces(b.shape[-1], step, work)
+    return out
 
 
 def isqrt(n: IntArray) -> IntArray:

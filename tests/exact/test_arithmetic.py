@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from tests.exact import oracle
 from tests.exact.oracle import Rows
 from zkllm import integers as whole
+from zkllm import threads
 from zkllm.errors import UnsupportedModel
 from zkllm.operations.activation.exact import gelu
 from zkllm.operations.attention.exact import attention, join_heads, split_heads
@@ -126,6 +129,55 @@ def test_large_factors_that_do_not_meet_are_multiplied() -> None:
 def test_a_product_beyond_int64_is_refused(a: Rows, b: Rows) -> None:
     with pytest.raises(UnsupportedModel, match=r"could reach 2\^6\d, which int64 does not hold"):
         whole.matmul(array(a), array(b))
+
+
+TYPES = (np.int8, np.int16, np.int32, np.int64)
+
+
+def product(a: Rows, b: Rows) -> Rows:
+    columns = list(zip(*b, strict=True))
+    return [[sum(p * q for p, q in zip(row, k, strict=True)) for k in columns] for row in a]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kinds", list(itertools.product(TYPES[:2], TYPES[:3])))
+def test_matmul_of_every_type_with_extreme_integers(kinds: tuple[Any, Any], order: Any) -> None:
+    """What is multiplied leaves its type, and what is added the type of the products."""
+    left, right = (
+        [int(n) for n in (np.iinfo(kind).min, np.iinfo(kind).max, -1, np.iinfo(kind).min)]
+        for kind in kinds
+    )
+    for a_kind, b_kind, a, b in (
+        (*kinds, [left, left[::-1]], [[n, n, 1] for n in right]),
+        (*kinds[::-1], [right, right[::-1]], [[n, n, 1] for n in left]),
+    ):
+        found = whole.matmul(np.array(a, dtype=a_kind), np.array(b, dtype=b_kind, order=order))
+        assert found.dtype == np.int64
+        assert found.tolist() == product(a, b)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("shape", [(2, 16, 100), (1, 20, 33), (3, 64, 8), (3, 65, 9), (2, 1, 1)])
+def test_matmul_by_pieces_of_columns(
+    shape: tuple[int, int, int], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole, "_ROOM", 64)
+    monkeypatch.setattr(threads, "count", lambda: count)
+    t, n, m = shape
+    random = np.random.default_rng(n)
+    a, b = random.integers(-(2**15), 2**15, (t, n)), random.integers(-(2**15), 2**15, (n, m))
+    expected = product(a.tolist(), b.tolist())
+    for kind, order in itertools.product((np.int16, np.int64), "CF"):
+        found = whole.matmul(a, np.array(b, dtype=kind, order=order))  # type: ignore[call-overload]
+        assert found.tolist() == expected
+    heads = whole.matmul(np.stack([a, -a]), np.stack([b, b]))
+    assert heads.tolist() == [expected, [[-n for n in row] for row in expected]]
+
+
+def test_products_of_int64_are_taken_in_int64_whatever_the_types() -> None:
+    """Beyond float64 numpy multiplies integers, and would do so in the type that they have."""
+    a, b = np.full((1, 300), -(2**31), np.int32), np.full((300, 1), 2**20, np.int32)
+    assert whole.matmul(a, b).tolist() == [[-300 * 2**51]]
 
 
 @given(data=st.data(), shift=st.integers(0, 12))

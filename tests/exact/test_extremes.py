@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from tests.backends.sumcheck.forging import small_model
 from tests.exact import oracle
-from tests.fitting import fitted, tensors_of, with_entry, with_unit
+from tests.fitting import as_read, fitted, tensors_of, with_entry, with_unit
 from zkllm.errors import UnsupportedModel, WrongMaterial
 from zkllm.exact import bounds, reference
+from zkllm.exact.check import prove_unit
 from zkllm.exact.format1 import Attention, Head, Mlp
 from zkllm.exact.model import ExactModel
 from zkllm.operations.embed.exact import Embed
@@ -78,11 +79,15 @@ def require_true(model: ExactModel, name: str) -> None:
         specification, lambda tensor: model.tensor(tensor).tolist(), name, x.tolist()
     )
     unit = specification.units()[name]
-    if isinstance(unit, Head):
-        assert reference.logits(model, x).tolist() == expected
-        assert reference.head(model, unit, x).tolist() == [row.index(max(row)) for row in expected]
-    else:
-        assert reference.run_unit(model, name, x).tolist() == expected
+    for made in (model, as_read(model)):
+        if isinstance(unit, Head):
+            best = [row.index(max(row)) for row in expected]
+            assert reference.logits(made, x).tolist() == expected
+            assert reference.head(made, unit, x).tolist() == best
+        else:
+            assert reference.run_unit(made, name, x).tolist() == expected
+    reads = specification.input if name == "embed" else specification.input_bound(name)
+    assert prove_unit(as_read(model), name, reads) == unit
     bound = unit.logit if isinstance(unit, Head) else unit.output
     assert oracle.largest(expected) <= bound
 
@@ -153,6 +158,26 @@ def matrices(draw: st.DrawFn) -> list[list[int]]:
     return draw(st.lists(row, min_size=n, max_size=n))
 
 
+def narrowest_type(array: IntArray) -> str:
+    """The narrowest type that holds `array`, its least integer as well."""
+    limits = {f"int{bits}": np.iinfo(f"int{bits}") for bits in WIDTHS}
+    return next(d for d, i in limits.items() if i.min <= array.min() <= array.max() <= i.max)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32])
+@pytest.mark.parametrize("rows", [1, 2, 40])
+def test_sums_of_the_ends_of_every_type(
+    kind: Any, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "_ROOM", 8)
+    limits = np.iinfo(kind)
+    weight = [[int(limits.min), int(limits.max), -1] for _ in range(rows)]
+    array, entries = np.array(weight, dtype=kind), list(range(rows))
+    assert magnitude(array) == oracle.largest(weight)
+    assert bounds.square_sums(array) == oracle.square_sums(weight)
+    assert bounds.absolute_sums(array, entries) == oracle.absolute_sums(weight, entries)
+
+
 @given(matrices(), st.data())
 @example([[-(2**63)]], None)
 @example([[2**32, 1], [1, 2**31]], None)
@@ -163,9 +188,10 @@ def test_sums_are_those_of_python(weight: list[list[int]], data: st.DataObject |
     if data is not None:
         entry = st.integers(0, 2**52) | st.sampled_from([0, 1, 2**40])
         entries = data.draw(st.lists(entry, min_size=len(weight), max_size=len(weight)))
-    assert magnitude(array) == oracle.largest(weight)
-    assert bounds.square_sums(array) == oracle.square_sums(weight)
-    assert bounds.absolute_sums(array, entries) == oracle.absolute_sums(weight, entries)
+    for made in (array, array.astype(narrowest_type(array))):
+        assert magnitude(made) == oracle.largest(weight)
+        assert bounds.square_sums(made) == oracle.square_sums(weight)
+        assert bounds.absolute_sums(made, entries) == oracle.absolute_sums(weight, entries)
 
 
 @given(matrices(), st.integers(0, 61), st.data())

@@ -13,7 +13,7 @@ prover, who writes equations over a field and confines each number to a `window`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -32,7 +32,10 @@ from zkllm.integers import (
 from zkllm.operations.embed.exact import Embed
 from zkllm.operations.linear.exact import Linear
 from zkllm.operations.norm.exact import Norm
-from zkllm.tensors import IntArray, magnitude
+from zkllm.tensors import IntArray, StoredArray, magnitude
+
+_ROOM = 1 << 17
+"""Integers that are widened at a time."""
 
 
 def ceil_sqrt(n: int) -> int:
@@ -41,11 +44,22 @@ def ceil_sqrt(n: int) -> int:
     return root + (root * root < n)
 
 
-def square_sums(weight: IntArray) -> list[int]:
+def square_sums(weight: StoredArray) -> list[int]:
     """Σ_j w_jk² of every column k, exactly: in int64 only where no sum can leave it."""
     if magnitude(weight) ** 2 * len(weight) < INT64_LIMIT:
-        return [int(n) for n in (weight * weight).sum(axis=0)]
+        sums = np.zeros(weight.shape[1], dtype=np.int64)
+        for _, wide in _widened(weight):
+            sums += (wide * wide).sum(axis=0)
+        return [int(n) for n in sums]
     return [sum(w * w for w in column.tolist()) for column in weight.T]
+
+
+def _widened(weight: StoredArray) -> Iterator[tuple[slice, IntArray]]:
+    """Some rows at a time in int64, which their own type need not be: squares would leave it."""
+    step = max(1, _ROOM // weight.shape[1])
+    for start in range(0, len(weight), step):
+        rows = slice(start, start + step)
+        yield rows, weight[rows].astype(np.int64)
 
 
 def window(bound: int) -> int:
@@ -120,8 +134,8 @@ def linear(
     unit: str,
     name: str,
     x: Vector,
-    weight: IntArray,
-    bias: IntArray,
+    weight: StoredArray,
+    bias: StoredArray,
     shift: int,
     tensors: tuple[str, str],
 ) -> tuple[Linear, Vector]:
@@ -151,12 +165,16 @@ def linear(
     )
 
 
-def absolute_sums(weight: IntArray, entries: list[int]) -> list[int]:
+def absolute_sums(weight: StoredArray, entries: list[int]) -> list[int]:
     """Σ_j |w_jk|·B_j of every column k, where B are bounds of the entries of the input."""
     # Neither factor may be too large for int64 by itself: the other may be zero.
     largest = max(1, magnitude(weight)) * max(1, *entries) * len(entries)
     if largest < INT64_LIMIT:
-        return [int(n) for n in np.array(entries, dtype=np.int64) @ np.abs(weight)]
+        factors = np.array(entries, dtype=np.int64)
+        sums = np.zeros(weight.shape[1], dtype=np.int64)
+        for rows, wide in _widened(weight):
+            sums += factors[rows] @ np.abs(wide)
+        return [int(n) for n in sums]
     return [
         sum(abs(w) * b for w, b in zip(column.tolist(), entries, strict=True))
         for column in weight.T
@@ -174,7 +192,7 @@ def _require_quotient(unit: str, name: str, layer: Linear, largest: int) -> None
 Apply: TypeAlias = Callable[[str, Vector], tuple[Linear, Vector]]
 
 
-def embed(names: tuple[str, str], tokens: IntArray, positions: IntArray) -> Embed:
+def embed(names: tuple[str, str], tokens: StoredArray, positions: StoredArray) -> Embed:
     """Rows of `tokens` and of `positions` added."""
     bound = magnitude(tokens) + magnitude(positions)
     return Embed(*names, require(bound, FLOAT64_LIMIT, "embed", "the embedding"))

@@ -73,7 +73,7 @@ def prove_unit(model: ExactModel, name: str, bound: int) -> Record:
     """
     unit = model.specification.units()[name]
     if isinstance(unit, Embed):
-        tokens, positions = model.tensor(unit.tokens), model.tensor(unit.positions)
+        tokens, positions = model.integers(unit.tokens), model.integers(unit.positions)
         return bounds.embed((unit.tokens, unit.positions), tokens, positions)
     a = model.specification.architecture
 
@@ -82,7 +82,7 @@ def prove_unit(model: ExactModel, name: str, bound: int) -> Record:
         layer: Linear | Head = unit if isinstance(unit, Head) else getattr(unit, layer_name)
         shift = layer.shift if isinstance(layer, Linear) else 0
         tensors = layer.weight, layer.bias
-        weight, bias = (model.tensor(tensor) for tensor in tensors)
+        weight, bias = (model.integers(tensor) for tensor in tensors)
         return bounds.linear(name, layer_name, x, weight, bias, shift, tensors)
 
     n = _norm(model.specification, name, unit.norm, bound)

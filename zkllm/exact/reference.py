@@ -31,7 +31,7 @@ def normalise(x: IntArray, n: Norm) -> Normalised:
 
 def apply(model: ExactModel, layer: Linear, x: IntArray) -> IntArray:
     """One linear layer of `model`."""
-    return linear(x, model.tensor(layer.weight), model.tensor(layer.bias), shift=layer.shift)
+    return linear(x, model.integers(layer.weight), model.integers(layer.bias), shift=layer.shift)
 
 
 def embed(model: ExactModel, unit: Embed, ids: IntArray) -> IntArray:
@@ -40,14 +40,15 @@ def embed(model: ExactModel, unit: Embed, ids: IntArray) -> IntArray:
     Raises `ConstraintViolation` for more ids than positions, or an id that is no token: numpy
     would stretch the first and count the second from the end.
     """
-    tokens, positions = model.tensor(unit.tokens), model.tensor(unit.positions)
+    tokens, positions = model.integers(unit.tokens), model.integers(unit.positions)
     if len(ids) > len(positions):
         raise ConstraintViolation(f"embed: at most {len(positions)} tokens, got {len(ids)}")
     for place in np.flatnonzero((ids < 0) | (ids >= len(tokens)))[:1]:
         raise ConstraintViolation(
             f"embed: id {place} must lie in 0..{len(tokens) - 1}, got {ids[place]}"
         )
-    return tokens[ids] + positions[: len(ids)]
+    # a sum may leave the types in which they are stored
+    return tokens[ids].astype(np.int64) + positions[: len(ids)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def mlp(model: ExactModel, unit: Mlp, x: IntArray) -> IntArray:
 def head(model: ExactModel, unit: Head, x: IntArray) -> IntArray:
     """[n, d] to the arg-max ids [n], ties to the lowest id."""
     normalised = normalise(x, unit.norm).output
-    weight, bias = model.tensor(unit.weight), model.tensor(unit.bias)
+    weight, bias = model.integers(unit.weight), model.integers(unit.bias)
     best = np.zeros(len(x), dtype=np.int64)
     highest: IntArray | None = None
     for start in range(0, weight.shape[1], _HEAD_COLUMNS):
@@ -110,12 +111,12 @@ def logits(model: ExactModel, x: IntArray) -> IntArray:
     if unit is None:
         raise UnsupportedModel("a fragment has no head")
     normalised = normalise(x, unit.norm).output
-    return integers.matmul(normalised, model.tensor(unit.weight)) + model.tensor(unit.bias)
+    return integers.matmul(normalised, model.integers(unit.weight)) + model.integers(unit.bias)
 
 
 def run_unit(model: ExactModel, name: str, x: IntArray) -> IntArray:
     """The output of unit `name` for the input `x`: ids [T] for embed, rows [T, d] for the rest."""
-    return model.specification.lists[name].run(x, model.tensor)
+    return model.specification.lists[name].run(x, model.integers)
 
 
 def forward(model: ExactModel, x: IntArray) -> list[IntArray]:
@@ -123,6 +124,6 @@ def forward(model: ExactModel, x: IntArray) -> list[IntArray]:
     boundaries = [] if model.specification.embed is not None else [x]
     for unit in model.specification.lists.values():
         if isinstance(unit.output, Rows):
-            x = unit.run(x, model.tensor)
+            x = unit.run(x, model.integers)
             boundaries.append(x)
     return boundaries

@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from zkllm.tensors import IntArray
+from zkllm.tensors import IntArray, StoredArray
 
 Dims: TypeAlias = tuple[int, ...]
-Tensors: TypeAlias = Callable[[str], IntArray]
-"""The integers of a tensor of the model, by its name."""
+Tensors: TypeAlias = Callable[[str], StoredArray]
+"""The integers of a tensor of the model, by its name, in any signed type.
+
+They are widened before anything is computed with them: a sum or product may leave that type.
+"""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.engines.sumcheck import plain
 from tests.engines.sumcheck.plain import EDGES, P, Pair, Source, array, ints, pair, pairs
+from zkllm import threads
 from zkllm.engines.sumcheck import field
 from zkllm.engines.sumcheck.field import ONE, ZERO, Ext
 
@@ -70,6 +72,13 @@ def test_signed_integers_as_elements(value: int) -> None:
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1))
 def test_any_signed_integers_as_elements(values: list[int]) -> None:
     assert ints(field.to_field(np.array(values))) == [value % P for value in values]
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32, np.int64])
+def test_integers_of_every_type_as_elements(kind: Any) -> None:
+    limits = np.iinfo(kind)
+    values = [int(limits.min), int(limits.min) + 1, -1, 0, 1, int(limits.max)]
+    assert ints(field.to_field(np.array(values, dtype=kind))) == [value % P for value in values]
 
 
 # The extension
@@ -184,49 +193,94 @@ def contracted(weights: list[Pair], matrix: list[list[int]]) -> list[Pair]:
     return [plain.inner(weights, column) for column in zip(*matrix, strict=True)]
 
 
-EXTREMES = [0, 1, -1, 2**61, -(2**61), 2**61 - 1, 1 - 2**61, 2**63 - 1, -(2**63)]
+TYPES = (np.int8, np.int16, np.int32, np.int64)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 64, 65])
-def test_contract_with_extreme_integers(n: int) -> None:
-    source = Source(n)
+def extremes(kind: Any) -> list[int]:
+    """The ends of a type, and what lies at the ends of digits of the matrix and of halves."""
+    least, most = int(np.iinfo(kind).min), int(np.iinfo(kind).max)
+    powers = [sign * 2**k for k in (7, 15, 16, 21, 31, 32, 61) for sign in (1, -1)]
+    around = [power + more for power in powers for more in (-1, 0, 1)]
+    return [least, least + 1, -1, 0, 1, most - 1, most, *(n for n in around if least <= n <= most)]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("n", [1, 2, 3, 64, 65, 1023, 1024, 1025, 2049])
+@pytest.mark.parametrize("kind", TYPES)
+def test_contract_of_every_type_with_extreme_integers(kind: Any, n: int, order: Any) -> None:
+    source, found = Source(n), extremes(kind)
     weights = [*source.pairs(n - 1), (P - 1, P - 1)]
-    matrix = [[source.choice(EXTREMES) for _ in range(6)] + EXTREMES[3:5] for _ in range(n)]
+    matrix = [[source.choice(found) for _ in range(6)] + found[:2] for _ in range(n)]
+    array_of_kind = np.array(matrix, dtype=kind, order=order)
+    result = field.contract(array(weights), array_of_kind)
+    assert pairs(result) == contracted(weights, matrix)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("n", [1, 2, 1024, 1025, 4097])
+def test_contract_of_many_equal_rows_stays_exact(kind: Any, n: int) -> None:
+    """All limbs of the weights are full: one bit too many in a limb or a digit would show."""
+    weights = np.full((n, 2), P - 1, dtype=np.uint64)
+    values = [int(np.iinfo(kind).min), int(np.iinfo(kind).max), -1]
+    matrix = np.tile(np.array(values, dtype=kind), (n, 1))
+    expected = [n * (P - 1) * value % P for value in values]
+    assert pairs(field.contract(weights, matrix)) == [(n, n) for n in expected]
+
+
+def test_contract_of_weights_with_full_limbs() -> None:
+    n = 1 << 10
+    full = 2**44 - 1  # two limbs of 22 ones, as large as limbs can be
+    for value in (-(2**15), 2**15 - 1, -(2**21), 2**21 - 1):
+        kind = np.int16 if abs(value) <= 2**15 else np.int64
+        weights = np.full((n, 2), full, dtype=np.uint64)
+        result = field.contract(weights, np.full((n, 1), value, dtype=kind))
+        assert pairs(result) == [(n * full * value % P,) * 2]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(("n", "columns"), [(3, 100), (20, 33), (37, 7), (64, 8), (65, 9)])
+def test_contract_at_the_edges_of_blocks(
+    n: int, columns: int, order: Any, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fills the last block of rows or columns, in however many threads."""
+    monkeypatch.setattr(field, "_ROWS", 16)
+    monkeypatch.setattr(field, "_ROOM", 64)
+    monkeypatch.setattr(threads, "count", lambda: count)
+    source = Source(n)
+    weights = source.pairs(n)
+    for kind in TYPES:
+        matrix = [[source.choice(extremes(kind)) for _ in range(columns)] for _ in range(n)]
+        result = field.contract(array(weights), np.array(matrix, dtype=kind, order=order))
+        assert pairs(result) == contracted(weights, matrix)
+
+
+def test_contract_of_a_part_of_a_tensor() -> None:
+    """Neither axis need lie together in memory."""
+    source = Source(3)
+    whole = np.array([[source.choice(extremes(np.int16)) for _ in range(40)] for _ in range(30)])
+    whole = whole.astype(np.int16)
+    for part in (whole[::3, 5:30:2], whole[::-2, ::-1], whole[::3, 5:30:2].T):
+        weights = source.pairs(len(part))
+        result = field.contract(array(weights), part)
+        assert pairs(result) == contracted(weights, [[int(v) for v in row] for row in part])
+
+
+def test_contract_of_more_rows_than_sums_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(field, "_MOST", 8)
+    source = Source(5)
+    weights, matrix = source.pairs(21), [[source.choice(extremes(np.int64))] for _ in range(21)]
     result = field.contract(array(weights), np.array(matrix, dtype=np.int64))
     assert pairs(result) == contracted(weights, matrix)
 
 
-@pytest.mark.parametrize("value", [2**61, -(2**61), 2**20 - 1, -1])
-def test_contract_of_many_rows_stays_exact(value: int) -> None:
-    # All limbs of the weights are full, so that one bit too many in a limb would show.
-    n = 4097
-    weights = np.full((n, 2), 2**62 - 1, dtype=np.uint64)
-    result = field.contract(weights, np.full((n, 2), value, dtype=np.int64))
-    expected = n * (2**62 - 1) * value % P
-    assert pairs(result) == [(expected, expected)] * 2
-
-
-def test_contract_by_pieces_of_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = Source(5)
-    calls = []
-    whole = field._contract_piece
-
-    def piece(*arguments: object) -> object:
-        calls.append(arguments)
-        return whole(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(field, "_contract_piece", piece)
-    n = 1 << 20
-    matrix = np.zeros((n, 9), dtype=np.int64)
-    rows = [0, 1, n // 2, n - 1]
-    for row in rows:
-        matrix[row] = [source.randrange(-(2**40), 2**40) for _ in range(9)]
-    weights = np.zeros((n, 2), dtype=np.uint64)
-    chosen = source.pairs(len(rows))
-    weights[rows] = array(chosen)
-    result = field.contract(weights, matrix)
-    assert len(calls) == 3
-    assert pairs(result) == contracted(chosen, [[int(v) for v in matrix[row]] for row in rows])
+@pytest.mark.parametrize(("kind", "value"), [(np.int16, 2**15 - 1), (np.int64, 2**42 - 1)])
+def test_contract_of_two_million_rows(kind: Any, value: int) -> None:
+    """All limbs and digits are full: sums of all blocks would leave int64."""
+    n, full = (1 << 21) + 1, 2**44 - 1
+    weights = np.full((n, 2), full, dtype=np.uint64)
+    result = field.contract(weights, np.full((n, 1), value, dtype=kind))
+    assert pairs(result) == [(n * full * value % P,) * 2]
 
 
 def test_contract_of_no_columns() -> None:

@@ -1,5 +1,6 @@
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,6 +181,20 @@ def test_the_value_at_a_place_is_its_entry() -> None:
             [Ext(i >> k & 1) for k in range(count)] for i, count in zip(place, (2, 4), strict=True)
         ]
         assert multilinear.value_at(tensor, tuple(map(tuple, bits))) == Ext(int(tensor[place]) % P)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32, np.int64])
+@pytest.mark.parametrize("dims", [(5,), (3, 7), (5, 2, 9), (1, 1)])
+def test_the_value_of_a_tensor_of_every_type(kind: Any, dims: Dims) -> None:
+    source, limits = Source(len(dims)), np.iinfo(kind)
+    ends = [int(n) for n in (limits.min, limits.max, limits.min + 1, 0, -1)]
+    entries = [source.choice(ends) for _ in range(multilinear.size(dims))]
+    point = point_of(source, dims)
+    expected = inner([n % P for n in entries], list(eq_all(dims, plain(point)).values()))
+    tensor = np.array(entries, dtype=kind).reshape(dims)
+    assert pair(multilinear.value_at(tensor, point)) == expected
+    turned = np.asfortranarray(tensor)
+    assert pair(multilinear.value_at(turned, point)) == expected
 
 
 # The lower triangle

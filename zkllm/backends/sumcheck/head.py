@@ -49,8 +49,8 @@ class Margins:
 
     def fill(self, witness: Witness, model: Weights, x: IntArray) -> None:
         """Raises `ConstraintViolation` for an id that is not the arg-max of its row."""
-        logits = integers.matmul(x, model.tensor(self.unit.weight))
-        logits += model.tensor(self.unit.bias)
+        logits = integers.matmul(x, model.integers(self.unit.weight))
+        logits += model.integers(self.unit.bias)
         ids = np.array(self.ids)
         best = np.take_along_axis(logits, ids[:, None], axis=1)
         margin = best - logits - (np.arange(self.vocabulary) < ids[:, None])

@@ -262,8 +262,8 @@ class Linear:
     def fill(self, witness: Witness, weights: Weights, x: IntArray) -> IntArray:
         """The quotient, shape [n, *outer], of x [n, *inner]."""
         s, weight, bias = self.layer.shift, self.layer.weight, self.layer.bias
-        sums = integers.matmul(x.reshape(len(x), -1), weights.tensor(weight))
-        sums = sums + weights.tensor(bias) + ((1 << s) >> 1)
+        sums = integers.matmul(x.reshape(len(x), -1), weights.integers(weight))
+        sums = sums + weights.integers(bias) + ((1 << s) >> 1)
         y = sums >> s
         self.rest.fill(witness, (sums - (y << s)).reshape(self.dims))
         return y.reshape(self.dims)

@@ -37,9 +37,10 @@ class EmbedCircuit(Circuit):
         self.plan.weight(unit.positions, (a.context, a.width))
 
     def witness(self) -> Witness:
-        claim, tensor = self.claim, self.weights.tensor
-        rows = tensor(self.unit.tokens)[claim.inputs]
-        rows = rows + tensor(self.unit.positions)[: len(claim.inputs)]
+        claim, integers = self.claim, self.weights.integers
+        # a sum may leave the types in which they are stored
+        rows = integers(self.unit.tokens)[claim.inputs].astype(np.int64)
+        rows = rows + integers(self.unit.positions)[: len(claim.inputs)]
         require_equal(claim, rows)
         return Witness(self.plan)
 

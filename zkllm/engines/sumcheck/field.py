@@ -14,7 +14,8 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from zkllm.tensors import IntArray, magnitude
+from zkllm.tensors import StoredArray, magnitude
+from zkllm.threads import blas_alone, in_pieces
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 """Canonical field elements; a last axis of length 2 where they are of the extension."""
@@ -36,6 +37,13 @@ _SHIFT: Final = np.uint64(32)
 _P: Final = np.uint64(MODULUS)
 _LIMB: Final = 22
 _EXACT: Final = 53
+"""float64 holds every integer up to 2^53 in magnitude."""
+_ROWS: Final = 1 << 10
+"""Rows in one product of floats: 22 bits of a limb, 16 of a weight and 10 are below 53."""
+_ROOM: Final = 1 << 17
+"""Integers that are floats at a time: they stay in the cache."""
+_MOST: Final = 1 << 20
+"""Rows whose blocks, sums below 2^53, add up within 2^63."""
 
 
 class Ext:
@@ -112,8 +120,8 @@ def powers(base: Ext, count: int) -> list[Ext]:
     return result[:count]
 
 
-def to_field(values: IntArray) -> Words:
-    """Any signed 64-bit integers as elements of the field."""
+def to_field(values: StoredArray) -> Words:
+    """Any signed integers of 64 bits or fewer as elements of the field."""
     return np.where(values < 0, values + np.int64(MODULUS - (1 << 64)), values).view(np.uint64)
 
 
@@ -179,14 +187,18 @@ def dot(weights: Words, elements: Words) -> Ext:
     return Ext.from_words(total(multiply_ext(weights, elements)))
 
 
-def contract(weights: Words, matrix: IntArray) -> Words:
+def contract(weights: Words, matrix: StoredArray) -> Words:
     """Σ_i weights[i]·matrix[i, j] for every j, exactly, by float64 products of limbs.
 
-    Weights [n, 2] of the extension, any integers [n, m]; result [m, 2]. Weights are cut
-    into limbs of 22 bits, and the matrix so that no sum reaches 2^53. n is at least 1.
+    Weights [n, 2] of the extension, integers [n, m] of any signed type and in either order of
+    memory; result [m, 2]. Weights are cut into limbs of 22 bits, and the matrix into digits of so
+    many that a sum over a block of rows stays within 2^53: an integer of 16 bits is one digit,
+    whatever it is. n is at least 1.
     """
     n, columns = matrix.shape
-    limb = _EXACT - _LIMB - (n - 1).bit_length()
+    if n > _MOST:
+        first, rest = slice(_MOST), slice(_MOST, None)
+        return add(contract(weights[first], matrix[first]), contract(weights[rest], matrix[rest]))
     limbs = np.stack(
         [
             (weights[:, side] >> np.uint64(_LIMB * k)) & np.uint64((1 << _LIMB) - 1)
@@ -194,28 +206,44 @@ def contract(weights: Words, matrix: IntArray) -> Words:
             for k in range(3)
         ]
     ).astype(np.float64)
-    result = np.zeros((columns, 2), dtype=np.uint64)
-    step = max(1, (1 << 22) // n)
+    step = max(1, _ROOM // min(n, _ROWS))
+    with blas_alone():
+        parts = in_pieces(
+            columns, step, lambda start, stop: _contract(limbs, matrix[:, start:stop], step)
+        )
+    return np.concatenate(parts, dtype=np.uint64)
+
+
+def _contract(limbs: npt.NDArray[np.float64], matrix: StoredArray, step: int) -> Words:
+    """One piece of `contract`, `step` columns at a time."""
+    n, columns = matrix.shape
+    flipped = matrix.strides[0] < matrix.strides[1]
+    room = np.empty(min(n, _ROWS) * min(columns, step))
+    sums = np.zeros((0, 6, columns), dtype=np.int64)
+    width = _EXACT - _LIMB - (min(n, _ROWS) - 1).bit_length()
     for start in range(0, columns, step):
-        piece = matrix[:, start : start + step]
-        result[start : start + step] = _contract_piece(limbs, piece, limb)
+        for first in range(0, n, _ROWS):
+            block = matrix[first : first + _ROWS, start : start + step]
+            block = block.T if flipped else block
+            floats = room[: block.size].reshape(block.shape)
+            factors = limbs[:, first : first + _ROWS]
+            last = False
+            digit = 0
+            while not last:
+                last = 8 * block.itemsize <= width + 1 or magnitude(block) < 1 << width
+                np.copyto(floats, block if last else block & ((1 << width) - 1))
+                if digit == len(sums):
+                    sums = np.concatenate([sums, np.zeros((1, *sums.shape[1:]), dtype=np.int64)])
+                product = factors @ (floats.T if flipped else floats)
+                sums[digit, :, start : start + step] += product.astype(np.int64)
+                block = block if last else block >> width
+                digit += 1
+    result = np.zeros((columns, 2), dtype=np.uint64)
+    for digit, rows in enumerate(to_field(sums)):
+        for row, values in enumerate(rows):
+            scale = np.uint64(pow(2, width * digit + _LIMB * (row % 3), MODULUS))
+            result[:, row // 3] = add(result[:, row // 3], multiply(values, scale))
     return result
-
-
-def _contract_piece(limbs: npt.NDArray[np.float64], piece: IntArray, limb: int) -> Words:
-    out = np.zeros((piece.shape[1], 2), dtype=np.uint64)
-    shift = 0
-    while True:
-        last = magnitude(piece) < 1 << limb
-        part = piece if last else piece & ((1 << limb) - 1)
-        sums = to_field((limbs @ part.astype(np.float64)).astype(np.int64))
-        for row in range(6):
-            scale = np.uint64(pow(2, shift + _LIMB * (row % 3), MODULUS))
-            out[:, row // 3] = add(out[:, row // 3], multiply(sums[row], scale))
-        if last:
-            return out
-        piece = piece >> limb
-        shift += limb
 
 
 def root_of_unity(logarithm: int) -> int:

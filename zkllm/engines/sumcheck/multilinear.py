@@ -30,7 +30,7 @@ from zkllm.engines.sumcheck.field import (
     multiply_ext,
     words,
 )
-from zkllm.tensors import IntArray
+from zkllm.tensors import StoredArray
 
 Dims: TypeAlias = tuple[int, ...]
 Coordinates: TypeAlias = tuple[Ext, ...]
@@ -158,8 +158,8 @@ def weights(dims: Dims, point: Point) -> Words:
     return table
 
 
-def value_at(values: IntArray, point: Point) -> Ext:
-    """The extension of a tensor of any integers of 64 bits at `point`."""
+def value_at(values: StoredArray, point: Point) -> Ext:
+    """The extension of a tensor of integers of any signed type at `point`."""
     first, rest = values.shape[:1], values.shape[1:]
     rows = contract(weights(first, point[:1]), values.reshape(len(values), -1))
     return dot(rows, weights(rest, point[1:]))

@@ -29,7 +29,7 @@ from zkllm.engines.sumcheck.multilinear import Coordinates, Dims, Point
 from zkllm.engines.sumcheck.plan import Combination, Place, Plan
 from zkllm.engines.sumcheck.transcript import Transcript
 from zkllm.errors import ProofRejected
-from zkllm.tensors import IntArray
+from zkllm.tensors import IntArray, StoredArray
 
 Functional: TypeAlias = tuple[tuple[Ext, Coordinates], ...]
 """A linear form on a column: factor and local point of every block, in the order of its blocks."""
@@ -43,8 +43,8 @@ Tables: TypeAlias = Callable[[], list[Words]]
 class Weights(Protocol):
     """Whoever gives the integers of weights and tables: an exact model, or what stands for it."""
 
-    def tensor(self, name: str, /) -> IntArray:
-        """The tensor `name`; raises an `Error` if it is not there, or is another."""
+    def integers(self, name: str, /) -> StoredArray:
+        """The tensor `name`, in any signed type; raises an `Error` if it is missing or another."""
         ...
 
 
@@ -294,9 +294,9 @@ class Party(ABC):
     def _evaluated(self, column: str, functional: Functional) -> list[Ext]:
         return [self.evaluate(column, functional)]
 
-    def tensor(self, name: str) -> IntArray:
-        """A weight of the model in the shape in which the unit uses it."""
-        return self.weights.tensor(name).reshape(self.plan.weights[name])
+    def tensor(self, name: str) -> StoredArray:
+        """A weight of the model in the shape in which the unit uses it, in any signed type."""
+        return self.weights.integers(name).reshape(self.plan.weights[name])
 
     def public(self, make: Callable[[], IntArray], point: Point) -> Ext:
         """The extension at `point` of integers that both sides know."""

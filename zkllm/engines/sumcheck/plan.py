@@ -14,7 +14,7 @@ import numpy as np
 from zkllm.engines.sumcheck.field import MODULUS
 from zkllm.engines.sumcheck.multilinear import Block, Dims, blocks, size
 from zkllm.errors import UnsupportedModel
-from zkllm.tensors import IntArray
+from zkllm.tensors import IntArray, StoredArray
 
 MAX_LIMB = 16
 _FIRST_NAMED = 32
@@ -249,6 +249,6 @@ def _arrange(columns: Mapping[str, Dims]) -> dict[str, list[Place]]:
     return {name: [found[i] for i in range(len(found))] for name, found in places.items()}
 
 
-def cells(values: IntArray, place: Place) -> IntArray:
+def cells(values: StoredArray, place: Place) -> StoredArray:
     """The entries of one block of a tensor, flat."""
     return np.ascontiguousarray(values[place.block.slices]).reshape(-1)

@@ -141,7 +141,7 @@ def commit_weights(plan: Plan, weights: Weights) -> CommittedVector:
     layout = plan.weights_layout()
     vector = np.zeros(total(plan.weights), dtype=np.uint64)
     for name, places in layout.items():
-        values = weights.tensor(name).reshape(plan.weights[name])
+        values = weights.integers(name).reshape(plan.weights[name])
         for place in places:
             block = slice(place.offset, place.offset + (1 << place.block.bits))
             vector[block] = to_field(cells(values, place))

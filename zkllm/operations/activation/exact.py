@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zkllm.operations.step import Dims, Step, Tensors
-from zkllm.tensors import IntArray
+from zkllm.tensors import IntArray, StoredArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,10 @@ class ActivationStep(Step):
         return 0
 
 
-def gelu(x: IntArray, table: IntArray) -> IntArray:
+def gelu(x: IntArray, table: StoredArray) -> IntArray:
     """max(x, 0) - D[min(|x|, cap)], for every x; `table` is D, of cap + 1 entries, D[cap] = 0.
 
     With D = [0] this is ReLU.
     """
-    return np.maximum(x, 0) - table[np.minimum(np.abs(x), len(table) - 1)]
+    entries = table[np.minimum(np.abs(x), len(table) - 1)]
+    return np.maximum(x, 0) - entries.astype(np.int64)

@@ -9,7 +9,7 @@ import numpy as np
 
 from zkllm.integers import matmul, round_div, round_shift
 from zkllm.operations.step import Step, Tensors
-from zkllm.tensors import IntArray
+from zkllm.tensors import IntArray, StoredArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Attended:
     """o, shape [h, T, d_head]."""
 
 
-def attention(q: IntArray, k: IntArray, v: IntArray, *, shift: int, table: IntArray) -> Attended:
+def attention(q: IntArray, k: IntArray, v: IntArray, *, shift: int, table: StoredArray) -> Attended:
     """Causal attention of all heads; q, k, v [h, T, d_head].
 
     Row i over j <= i: s = round(q·k / 2^sh); m = max s; z = m - s; u = min(z, cap); e = EXP[u];
@@ -84,7 +84,8 @@ def attention(q: IntArray, k: IntArray, v: IntArray, *, shift: int, table: IntAr
     lowest = np.iinfo(np.int64).min
     maximum = np.where(causal, score, lowest).max(axis=-1)
     distance = np.where(causal, maximum[..., None] - score, 0)
-    exponential = np.where(causal, table[np.minimum(distance, len(table) - 1)], 0)
+    entries = table[np.minimum(distance, len(table) - 1)].astype(np.int64)
+    exponential = np.where(causal, entries, 0)
     total = exponential.sum(axis=-1)
     output = round_div(matmul(exponential, v), total[..., None])
     return Attended(score, maximum, exponential, total, output)

@@ -9,7 +9,7 @@ import numpy as np
 
 from zkllm.errors import ConstraintViolation
 from zkllm.operations.step import Dims, Step, Tensors
-from zkllm.tensors import IntArray
+from zkllm.tensors import IntArray, StoredArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class EmbedStep(Step):
         return 0
 
 
-def embed(ids: IntArray, tokens: IntArray, positions: IntArray) -> IntArray:
+def embed(ids: IntArray, tokens: StoredArray, positions: StoredArray) -> IntArray:
     """[T] to [T, d]: gathered rows, the first id standing at position 0.
 
     Raises `ConstraintViolation` for more ids than positions, or an id that is no token: numpy
@@ -55,4 +55,4 @@ def embed(ids: IntArray, tokens: IntArray, positions: IntArray) -> IntArray:
         raise ConstraintViolation(
             f"embed: id {place} must lie in 0..{len(tokens) - 1}, got {ids[place]}"
         )
-    return tokens[ids] + positions[: len(ids)]
+    return tokens[ids].astype(np.int64) + positions[: len(ids)]

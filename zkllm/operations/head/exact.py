@@ -9,7 +9,7 @@ import numpy as np
 
 from zkllm.integers import matmul
 from zkllm.operations.step import Dims, Step, Tensors
-from zkllm.tensors import IntArray
+from zkllm.tensors import IntArray, StoredArray
 
 _COLUMNS = 8192
 """Logits are made in slices of so many columns: 50257 rows of float64 need not be in memory."""
@@ -46,7 +46,7 @@ class HeadStep(Step):
         return rows * self.width * self.vocabulary
 
 
-def best(x: IntArray, weight: IntArray, bias: IntArray) -> IntArray:
+def best(x: IntArray, weight: StoredArray, bias: StoredArray) -> IntArray:
     """[n, d] to the arg-max ids [n] of x·W + b, ties to the lowest id."""
     ids = np.zeros(len(x), dtype=np.int64)
     highest: IntArray | None = None

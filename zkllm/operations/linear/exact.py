@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from zkllm.integers import matmul, round_shift
 from zkllm.operations.step import Dims, Step, Tensors
-from zkllm.tensors import IntArray
+from zkllm.tensors import IntArray, StoredArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,6 @@ class LinearStep(Step):
         return rows * math.prod(self.inner) * math.prod(self.outer)
 
 
-def linear(x: IntArray, weight: IntArray, bias: IntArray, *, shift: int) -> IntArray:
+def linear(x: IntArray, weight: StoredArray, bias: StoredArray, *, shift: int) -> IntArray:
     """round((x·W + b) / 2^s): x [T, n], W [n, m], b [m] at the scale of the accumulator."""
     return round_shift(matmul(x, weight) + bias, shift)
