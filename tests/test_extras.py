@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +86,27 @@ def test_a_command_says_what_it_misses(
     assert f"expected the package {package}, found none" in done.err
     assert "Traceback" not in done.err
     assert not new.exists()
+
+
+def test_run_needs_no_more_than_its_extra(demo_model: ExactModel) -> None:
+    """What is in no extra that `run` names cannot be imported here, and is not missed."""
+    others = [package for package, extra in extras.EXTRAS.items() if extra != "run"]
+    code = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({[*others, 'llvmlite', 'transformers']}))\n"
+        "from zkllm.cli import main\n"
+        "main()"
+    )
+    command = ["run", str(demo_model.folder), "-p", "12+34=", "-n", "3", "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "46" in done.stdout
 
 
 def test_a_prover_misses_its_packages_before_it_begins(
