@@ -16,11 +16,13 @@ from zkllm.architectures.gpt2 import GPT2
 from zkllm.bundle import Bundle
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import sha256
-from zkllm.exact import bounds
 from zkllm.exact.graph import compile_units
 from zkllm.exact.model import ExactModel, save
-from zkllm.exact.quantise import PRECISIONS, build, epsilon_at
+from zkllm.exact.quantise import build
 from zkllm.exact.specification import Specification
+from zkllm.operations.bounds import uniform
+from zkllm.operations.norm.draft import NormDraft
+from zkllm.operations.precision import PRECISIONS
 from zkllm.running import run_fragment
 
 Weights = dict[str, npt.NDArray[np.float32]]
@@ -161,15 +163,11 @@ def specification_of(config: dict[str, Any]) -> Specification:
         tensors |= fragment.tensors
         bound = fragment.mlp[0].output
     attention, mlp = zip(*units, strict=True)
-    norm = bounds.norm(
-        "head",
-        bound,
-        d=whole.width,
-        fraction=precision.fractions.norm,
-        epsilon=epsilon_at(whole.epsilon, precision.fractions.residual),
-    )
+    scale = whole.width, whole.epsilon, precision.fractions.residual, precision.fractions.norm
+    draft, rows = NormDraft("norm", ("x",), "normal", *scale), [uniform(whole.width, bound)]
+    norm, _ = draft.quantise("head", rows, {}).prove("head", rows, dict[str, Any]().__getitem__)
     architecture = replace(text.architecture, inner=whole.inner, blocks=whole.blocks)
-    head = replace(text.head, norm=norm)
+    head = replace(text.head, norm=norm.numbers)
     specification = replace(
         text, architecture=architecture, attention=attention, mlp=mlp, head=head, tensors=tensors
     )

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from benchmarks.synthetic import trained_statistics
 from zkllm.checkpoints import Checkpoint
 from zkllm.exact.model import ExactModel, save
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
+from zkllm.operations.precision import PRECISIONS
 
 MakeCheckpoint = Callable[..., Path]
 

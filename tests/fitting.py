@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 
 from zkllm.errors import UnsupportedModel
-from zkllm.exact import bounds
 from zkllm.exact.check import prove_unit
 from zkllm.exact.format1 import Head
 from zkllm.exact.graph import compile_units
 from zkllm.exact.model import ExactModel, save
 from zkllm.exact.specification import Specification, StoredTensor
 from zkllm.operations.embed.exact import Embed
-from zkllm.operations.norm.exact import Norm
+from zkllm.operations.norm.exact import Norm, prove
 from zkllm.tensors import WIDTHS, IntArray, tensor_digest
 
 Tensors = Mapping[str, IntArray]
@@ -70,7 +69,7 @@ def fitted(specification: Specification, tensors: Tensors) -> ExactModel:
     for name, unit in made.units().items():
         if not isinstance(unit, Embed):
             made = with_unit(made, name, replace(unit, norm=_shifted(made, unit.norm, bound)))
-        proven = prove_unit(ExactModel.in_memory(made, tensors), name, bound)
+        proven = prove_unit(ExactModel.in_memory(made, tensors), name)
         made = with_unit(made, name, proven)
         if not isinstance(proven, Head):
             bound = proven.output
@@ -85,7 +84,7 @@ def _shifted(specification: Specification, n: Norm, bound: int) -> Norm:
     width = specification.architecture.width
     for shift in range(n.shift, 62):
         try:
-            bounds.norm_at("norm", bound, d=width, shift=shift, epsilon=n.epsilon, gain=n.gain)
+            prove("norm", bound, d=width, shift=shift, epsilon=n.epsilon, gain=n.gain)
         except UnsupportedModel as err:
             if "bound of V is" in err.message:
                 continue

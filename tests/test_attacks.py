@@ -38,12 +38,13 @@ from zkllm.errors import (
     WrongMaterial,
 )
 from zkllm.exact.model import ExactModel, save
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
 from zkllm.exporting import export
 from zkllm.files import read_limited, write_folder_atomically
 from zkllm.hidden import read_hidden
 from zkllm.inspecting import inspect
 from zkllm.keys import policy_for
+from zkllm.operations.precision import PRECISIONS
 from zkllm.policy import Policy
 from zkllm.running import run_fragment
 from zkllm.verifying import claims, verify

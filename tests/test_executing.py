@@ -16,6 +16,7 @@ import onnxruntime
 import pytest
 
 from tests.commands import zkllm
+from tests.inner import attention_values, normalise
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import canonical_json, sha256
 from zkllm.engines.onnx import runtime
@@ -24,8 +25,9 @@ from zkllm.errors import BackendError, DigestMismatch, InputError, LimitExceeded
 from zkllm.exact import graph, reference
 from zkllm.exact.graph import compile_graphs, compile_units
 from zkllm.exact.model import ExactModel, save, tensor_offsets
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
 from zkllm.executing import Executor, Past
+from zkllm.operations.precision import PRECISIONS
 from zkllm.tensors import IntArray
 
 MakeCheckpoint = Callable[..., Path]
@@ -118,14 +120,14 @@ def test_the_models_reach_the_limits(made: dict[str, Made]) -> None:
     for name, shifted in (("fragment", False), ("shifted", True)):
         one = made[name]
         unit = one.model.specification.attention[0]
-        values = reference.normalise(one.inputs[-1], unit.norm)
+        values = normalise(one.inputs[-1], unit.norm)
         assert int(values.variance.max()) >= 1 << 58
         assert (unit.norm.shift > 0) == shifted
     for name in ("ezkl", "wide"):
         one = made[name]
         unit = one.model.specification.attention[0]
         x = reference.forward(one.model, one.inputs[-1])[0]
-        inner = reference.attention(one.model, unit, x).attended
+        inner = attention_values(one.model, "attention[0]", x).attended
         table = one.model.tensor(unit.exp)
         assert (inner.maximum[:, :-1] < 0).any(), "no row whose visible scores are all negative"
         distance = inner.maximum[..., None] - inner.score
@@ -217,7 +219,7 @@ def test_attention_in_two_pieces_equals_one(made: dict[str, Made], cut: int) -> 
     assert np.array_equal(np.concatenate([first, second]), whole)
     for part in ("key", "value"):
         assert np.array_equal(twice.kept[part], once.kept[part])
-    inner = reference.attention(one.model, one.model.specification.attention[0], rows)
+    inner = attention_values(one.model, "attention[1]", rows)
     assert np.array_equal(once.kept["key"], inner.key)
     assert np.array_equal(once.kept["value"], inner.value)
 

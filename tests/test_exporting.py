@@ -18,9 +18,9 @@ from tests.checkpoints.test_files import shard
 from tests.commands import zkllm
 from zkllm.errors import DigestMismatch, InputError
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import PRECISIONS
 from zkllm.exporting import Export, check, export
 from zkllm.fidelity import Fidelity
+from zkllm.operations.precision import PRECISIONS
 
 GOLDEN = Path(__file__).resolve().parent / "golden" / "v1"
 

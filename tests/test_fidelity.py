@@ -14,7 +14,8 @@ from zkllm.architectures.gpt2 import GPT2
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import InputError, UnsupportedModel
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import PRECISIONS, build, logit_fraction
+from zkllm.exact.quantise import build, logit_fraction
+from zkllm.operations.precision import PRECISIONS
 
 
 def measured(

@@ -65,8 +65,9 @@ from zkllm.engines.sumcheck.protocol import Circuit, check_proof
 from zkllm.errors import UnsupportedModel, VerificationError
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
 from zkllm.files import unit_file_name
+from zkllm.operations.precision import PRECISIONS
 from zkllm.verifying import claims
 
 BACKEND = SumcheckBackend()
@@ -183,7 +184,7 @@ def run(model: ExactModel, positions: int, generated: int) -> dict[str, Claim]:
     ids = np.arange(positions) * 5 % spec.architecture.vocabulary
     rows = reference.forward(model, ids)
     last = rows[-1][positions - generated :]
-    before, after = [ids, *rows], [*rows, reference.head(model, spec.head, last)]
+    before, after = [ids, *rows], [*rows, reference.run_unit(model, "head", last)]
     found = {
         unit: Claim(unit, x, y, STATEMENT)
         for unit, x, y in zip(spec.units(), before, after, strict=True)

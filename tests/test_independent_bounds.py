@@ -35,6 +35,7 @@ from tests.fitting import fitted, with_unit
 from tests.independent import bounds, protocol
 from tests.independent.field import P
 from tests.independent.tensors import flat
+from tests.inner import normalise
 from tests.test_independent import (
     BACKEND,
     NETWORKS,
@@ -46,18 +47,20 @@ from tests.test_independent import (
     specification_and_tensors,
     with_number,
 )
+from zkllm import integers
 from zkllm.architectures.gpt2 import GPT2
 from zkllm.backends.base import Claim
-from zkllm.exact import bounds as proven_bounds
 from zkllm.exact import model as models
 from zkllm.exact import reference
 from zkllm.exact.format1 import Attention, Head, Mlp
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import PRECISIONS, build
-from zkllm.exact.specification import Activation, Specification
+from zkllm.exact.quantise import build
+from zkllm.exact.specification import Specification
 from zkllm.operations.embed.exact import Embed
 from zkllm.operations.linear.exact import Linear
 from zkllm.operations.norm.exact import Norm
+from zkllm.operations.precision import PRECISIONS
+from zkllm.operations.tables import ActivationKind
 from zkllm.tensors import IntArray
 
 
@@ -96,7 +99,7 @@ def test_bounds_of_random_shapes(seed: int) -> None:
     random = np.random.default_rng(seed)
     heads, size, blocks = (int(n) for n in random.integers(1, 5, 3))
     inner, vocabulary, context = (int(n) for n in random.integers(1, 40, 3))
-    activations: tuple[Activation, ...] = ("gelu_new", "gelu", "relu")
+    activations: tuple[ActivationKind, ...] = ("gelu_new", "gelu", "relu")
     activation = activations[seed % 3]
     shape = heads * size, heads, inner, blocks, vocabulary, context
     network = GPT2(*shape, activation, Fraction(1, 10 ** (seed % 7)), bool(seed % 2))
@@ -337,7 +340,7 @@ def with_ids(model: ExactModel, claim: Claim) -> Claim:
     """Ids that are ahead of all others, mod p."""
     head, vocabulary = model.specification.head, model.specification.architecture.vocabulary
     assert head is not None
-    x = reference.normalise(claim.inputs[claim.first_row :], head.norm).output
+    x = normalise(claim.inputs[claim.first_row :], head.norm).output
     ids = [
         next(v for v in range(vocabulary) if (lead(model, row[None], [v]) >= 0).all()) for row in x
     ]
@@ -459,7 +462,7 @@ def test_what_nobody_could_hold(name: str, monkeypatch: pytest.MonkeyPatch) -> N
         unit = with_constant(unit, path.split("."), value)
     spec = with_unit(model.specification, "attention[0]", unit)
     with monkeypatch.context() as patched:
-        patched.setattr(proven_bounds, "require", lambda value, *_: value)
+        patched.setattr(integers, "require", lambda value, *_: value)
         made = fitted(spec, tensors_of(model) | tensors)
     with pytest.raises(independent.Refused, match=r"no room for|may leave the exact range"):
         proven(made)

@@ -21,7 +21,8 @@ from zkllm.bundle import Bundle
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import BackendError, DigestMismatch, InputError, UnsupportedModel
 from zkllm.exact.model import ExactModel, save
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
+from zkllm.operations.precision import PRECISIONS
 from zkllm.running import run_fragment
 from zkllm.sessions import Session
 from zkllm.tokenization import Tokenizer

@@ -11,7 +11,8 @@ from benchmarks.synthetic import (
     specification_of,
     word_tokenizer,
 )
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
+from zkllm.operations.precision import PRECISIONS
 
 SMALL = GPT2_SMALL | {"n_embd": 32, "n_head": 2, "n_layer": 3, "n_positions": 8, "vocab_size": 40}
 

@@ -36,8 +36,9 @@ from zkllm.errors import (
     WrongMaterial,
 )
 from zkllm.exact.model import ExactModel, save
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
 from zkllm.keys import policy_for
+from zkllm.operations.precision import PRECISIONS
 from zkllm.policy import Policy
 from zkllm.statement import text_digest
 from zkllm.tokenization import Tokenizer

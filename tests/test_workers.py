@@ -30,8 +30,9 @@ from zkllm.errors import (
     ProofRejected,
 )
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
 from zkllm.keys import policy_for
+from zkllm.operations.precision import PRECISIONS
 from zkllm.proving import prove
 from zkllm.verifying import verify
 from zkllm.workers import Workers

@@ -20,7 +20,7 @@ def greedy(model: ExactModel, prompt_ids: Sequence[int], count: int) -> tuple[in
     ids = list(prompt_ids)
     for _ in range(count):
         last = reference.forward(model, np.array(ids))[-1][-1:]
-        ids.append(int(reference.head(model, spec.head, last)[0]))
+        ids.append(int(reference.run_unit(model, "head", last)[0]))
         if ids[-1] in spec.stop_ids:
             break
     return tuple(ids[len(prompt_ids) :])

@@ -15,10 +15,11 @@ from zkllm.digests import Digest
 from zkllm.errors import DigestMismatch, InputError, UnsupportedModel
 from zkllm.exact import model as exact_model
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import DEFAULT_PRESET, PRECISIONS, Precision, build, logit_fraction
+from zkllm.exact.quantise import build, logit_fraction
 from zkllm.extras import require_packages
 from zkllm.fidelity import Fidelity, measure, random_windows, windows
 from zkllm.files import AnyPath, as_path, read_limited, write_atomically, write_folder_atomically
+from zkllm.operations.precision import DEFAULT_PRESET, PRECISIONS, Precision
 from zkllm.progress import Progress, silent
 from zkllm.records import word
 from zkllm.tensors import IntArray

@@ -14,7 +14,7 @@ from zkllm.checkpoints import Checkpoint
 from zkllm.errors import InputError, UnsupportedModel
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import quantise
+from zkllm.operations.draft import quantise
 from zkllm.progress import Progress, silent
 from zkllm.tensors import IntArray
 from zkllm.tokenization import Tokenizer, room

@@ -46,6 +46,14 @@ def require_fields(
             )
 
 
+def below(limit: int) -> Mapping[str, int]:
+    """What the field of a record says of its numbers: that they are at least 0 and below `limit`.
+
+    Goes into `dataclasses.field(metadata=...)`; `exact.limits` holds numbers to it.
+    """
+    return {"below": limit}
+
+
 def to_json(value: Any) -> Any:
     """`value`, a record or a collection of records, as plain JSON values."""
     if dataclasses.is_dataclass(value):

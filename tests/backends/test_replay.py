@@ -23,12 +23,13 @@ from zkllm.bundle import Bundle, Evidence
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import ConstraintViolation, InvalidBundle, ProofRejected
 from zkllm.exact.model import ExactModel, save
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
 from zkllm.keys import policy_for
 from zkllm.operations.attention.exact import Attended
 from zkllm.operations.head.exact import arg_max
 from zkllm.operations.linear.exact import linear
 from zkllm.operations.norm.exact import Normalised, layer_norm
+from zkllm.operations.precision import PRECISIONS
 from zkllm.tensors import IntArray
 from zkllm.verifying import claims, verify
 

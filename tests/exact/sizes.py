@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from zkllm.digests import sha256
-from zkllm.exact import bounds
+from zkllm.operations.norm.exact import prove
 
 Json = dict[str, Any]
 
@@ -75,7 +75,7 @@ class _Model:
     def __init__(self, width: int) -> None:
         self.tensors: Json = {}
         # the only bounds that whoever reads a specification proves at once: rows within ±1
-        self.norm = asdict(bounds.norm_at("any", 1, d=width, shift=0, epsilon=1, gain=1))
+        self.norm = asdict(prove("any", 1, d=width, shift=0, epsilon=1, gain=1))
 
     def tensor(self, name: str, *shape: int) -> str:
         self.tensors[name] = {"dtype": "int16", "shape": list(shape), "digest": sha256(b"")}

@@ -23,7 +23,7 @@ from zkllm.backends.replay import ReplayBackend
 from zkllm.backends.sumcheck.backend import SumcheckBackend
 from zkllm.errors import UnsupportedModel, WrongMaterial
 from zkllm.exact import reference
-from zkllm.exact.check import check_bounds, check_norms
+from zkllm.exact.check import check_bounds, check_constants
 from zkllm.exact.model import ExactModel
 from zkllm.executing import Executor
 from zkllm.tensors import IntArray
@@ -57,7 +57,7 @@ TABLES: dict[str, tuple[str, Callable[[], IntArray]]] = {
 
 def outcome(model: ExactModel, unit: str) -> str:
     """`true` if all agree about `unit` of a model that is accepted."""
-    check_norms(model.specification)
+    check_constants(model.specification)
     check_bounds(model)
     require_true(model, unit)
     x = extreme_inputs(model, unit)

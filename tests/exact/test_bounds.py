@@ -14,17 +14,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.inner import attention_values, norm, normalise
+from tests.inner import linear as proven_linear
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import UnsupportedModel
-from zkllm.exact import bounds, reference
+from zkllm.exact import reference
 from zkllm.exact.format1 import Attention, Mlp
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
 from zkllm.integers import FLOAT64_LIMIT, VARIANCE_LIMIT, require
+from zkllm.operations import bounds
 from zkllm.operations.activation.exact import gelu
 from zkllm.operations.attention.exact import attention, join_heads
 from zkllm.operations.linear.exact import Linear, linear
 from zkllm.operations.norm.exact import Norm
+from zkllm.operations.precision import PRECISIONS
 from zkllm.tensors import IntArray, magnitude
 
 Floats = npt.NDArray[np.float64]
@@ -40,7 +44,7 @@ def linear_values(
 ) -> tuple[list[Value], IntArray]:
     weight, bias = model.tensor(layer.weight), model.tensor(layer.bias)
     terms = np.abs(x) @ np.abs(weight) + np.abs(bias) + ((1 << layer.shift) >> 1)
-    y = reference.apply(model, layer, x)
+    y = linear(x, weight, bias, shift=layer.shift)
     return [
         (f"{name}.accumulator", magnitude(terms), layer.accumulator),
         (f"{name}.output", magnitude(y), layer.output),
@@ -48,7 +52,7 @@ def linear_values(
 
 
 def norm_values(x: IntArray, n: Norm) -> tuple[list[Value], IntArray]:
-    got = reference.normalise(x, n)
+    got = normalise(x, n)
     squares = max(int((row * row).sum()) for row in got.output)
     sums = magnitude(x.shape[1] * x) + magnitude(np.abs(x).sum(axis=1))
     return [
@@ -61,11 +65,12 @@ def norm_values(x: IntArray, n: Norm) -> tuple[list[Value], IntArray]:
     ], got.output
 
 
-def attention_values(model: ExactModel, unit: Attention, x: IntArray) -> list[Value]:
-    got = reference.attention(model, unit, x)
+def attention_bounds(model: ExactModel, name: str, x: IntArray) -> list[Value]:
+    unit, got = model.specification.units()[name], attention_values(model, name, x)
+    assert isinstance(unit, Attention)
     values, normalised = norm_values(x, unit.norm)
-    for name in ("query", "key", "value"):
-        values += linear_values(model, name, getattr(unit, name), normalised)[0]
+    for layer in ("query", "key", "value"):
+        values += linear_values(model, layer, getattr(unit, layer), normalised)[0]
     half = (1 << unit.score_shift) >> 1
     products = np.abs(got.query) @ np.abs(got.key).swapaxes(1, 2) + half
     inner = got.attended
@@ -83,7 +88,9 @@ def attention_values(model: ExactModel, unit: Attention, x: IntArray) -> list[Va
     ]
 
 
-def mlp_values(model: ExactModel, unit: Mlp, x: IntArray) -> list[Value]:
+def mlp_bounds(model: ExactModel, name: str, x: IntArray) -> list[Value]:
+    unit = model.specification.units()[name]
+    assert isinstance(unit, Mlp)
     values, normalised = norm_values(x, unit.norm)
     expanded, hidden = linear_values(model, "expand", unit.expand, normalised)
     activated = gelu(hidden, model.tensor(unit.gelu))
@@ -92,7 +99,7 @@ def mlp_values(model: ExactModel, unit: Mlp, x: IntArray) -> list[Value]:
         *expanded,
         ("gelu", magnitude(activated), unit.expand.output),
         *linear_values(model, "project", unit.project, activated)[0],
-        ("output", magnitude(reference.mlp(model, unit, x)), unit.output),
+        ("output", magnitude(reference.run_unit(model, name, x)), unit.output),
     ]
 
 
@@ -190,10 +197,11 @@ def test_no_input_breaks_the_bounds_of_attention(model: ExactModel, index: int) 
     bound = specification.boundary_bounds()[2 * index]
     rows = attention_rows(model, unit, bound)
     context = specification.architecture.context
-    fractions = worst(attention_values(model, unit, x) for x in sequences(rows, context))
+    name = f"attention[{index}]"
+    fractions = worst(attention_bounds(model, name, x) for x in sequences(rows, context))
     # The search has teeth: it comes close where the bound is a single Cauchy-Schwarz.
-    for name in ("norm.length", "query.output", "key.output", "value.output", "attended"):
-        assert fractions[name] > 0.9, name
+    for value in ("norm.length", "query.output", "key.output", "value.output", "attended"):
+        assert fractions[value] > 0.9, value
     assert fractions["out.output"] > 0.2
     assert fractions["score"] > 0.08
 
@@ -203,7 +211,7 @@ def test_no_input_breaks_the_bounds_of_mlp(model: ExactModel, index: int) -> Non
     specification = model.specification
     unit = specification.mlp[index]
     rows = mlp_rows(model, unit, specification.boundary_bounds()[2 * index + 1])
-    fractions = worst(iter([mlp_values(model, unit, rows)]))
+    fractions = worst(iter([mlp_bounds(model, f"mlp[{index}]", rows)]))
     assert fractions["expand.output"] > 0.9
     assert fractions["project.output"] > 0.04
 
@@ -215,7 +223,7 @@ def test_no_input_breaks_the_bounds_of_embedding_and_head(model: ExactModel) -> 
     vocabulary = specification.architecture.vocabulary
     for token in range(vocabulary):
         ids = np.full(specification.architecture.context, token)
-        x = reference.embed(model, specification.embed, ids)
+        x = reference.run_unit(model, "embed", ids)
         assert magnitude(x) <= specification.embed.output == specification.input
     unit = specification.head
     weight, bias = model.tensor(unit.weight), model.tensor(unit.bias)
@@ -238,10 +246,11 @@ def test_prompts_stay_inside_the_bounds(model: ExactModel, demo_model: ExactMode
             boundaries = reference.forward(some, ids)
             for x, bound in zip(boundaries, specification.boundary_bounds(), strict=True):
                 assert magnitude(x) <= bound
-            units = zip(boundaries[0::2], specification.attention, strict=False)
-            worst(attention_values(some, unit, x) for x, unit in units)
-            units_after = zip(boundaries[1::2], specification.mlp, strict=True)
-            worst(mlp_values(some, unit, x) for x, unit in units_after)
+            inner = zip(boundaries, list(specification.units())[1:-1], strict=False)
+            worst(
+                (mlp_bounds if name.startswith("mlp") else attention_bounds)(some, name, x)
+                for x, name in inner
+            )
 
 
 def test_heads_may_attend_to_different_rows() -> None:
@@ -269,7 +278,7 @@ NORMS = st.tuples(
 @example((4, 1 << 40, 10, Fraction(1, 10**5)), None)
 def test_norm(case: tuple[int, int, int, Fraction], data: Any) -> None:
     d, bound, fraction, epsilon = case
-    n = bounds.norm(
+    n = norm(
         "unit", bound, d=d, fraction=fraction, epsilon=(epsilon.numerator, epsilon.denominator)
     )
     # K = round(√d·2^g)
@@ -291,10 +300,10 @@ def test_norm(case: tuple[int, int, int, Fraction], data: Any) -> None:
 
 
 def test_the_variance_bound_is_nearly_reached() -> None:
-    n = bounds.norm("unit", 1 << 20, d=4, fraction=10, epsilon=(1, 10**5))
+    n = norm("unit", 1 << 20, d=4, fraction=10, epsilon=(1, 10**5))
     x = np.array([[1, 1, -1, -1]]) << 20
     assert n.shift == 0
-    assert int(reference.normalise(x, n).variance[0]) > 0.99 * n.variance
+    assert int(normalise(x, n).variance[0]) > 0.99 * n.variance
 
 
 @pytest.mark.parametrize(
@@ -306,7 +315,7 @@ def test_the_variance_bound_is_nearly_reached() -> None:
 )
 def test_a_norm_beyond_the_exact_range_is_refused(bound: int, fraction: int, message: str) -> None:
     with pytest.raises(UnsupportedModel, match=message) as caught:
-        bounds.norm("mlp[3]", bound, d=4, fraction=fraction, epsilon=(1, 10**5))
+        norm("mlp[3]", bound, d=4, fraction=fraction, epsilon=(1, 10**5))
     assert "fraction bits" in caught.value.hint
 
 
@@ -318,18 +327,16 @@ def test_a_norm_beyond_the_exact_range_is_refused(bound: int, fraction: int, mes
     bias=st.lists(st.integers(-30, 30), min_size=2, max_size=2),
     shift=st.integers(0, 3),
     entries=st.lists(st.integers(0, 5), min_size=2, max_size=2),
-    norm=st.integers(0, 8),
+    length=st.integers(0, 8),
 )
 def test_linear_bounds_every_row_there_is(
-    weight: list[list[int]], bias: list[int], shift: int, entries: list[int], norm: int
+    weight: list[list[int]], bias: list[int], shift: int, entries: list[int], length: int
 ) -> None:
     w, b = np.array(weight), np.array(bias)
-    layer, output = bounds.linear(
-        "unit", "layer", bounds.Vector(entries, norm), w, b, shift, ("w", "b")
-    )
+    layer, output = proven_linear("unit", "layer", bounds.Vector(entries, length), w, b, shift)
     half = (1 << shift) >> 1
     for row in itertools.product(*(range(-n, n + 1) for n in entries)):
-        if sum(n * n for n in row) > norm * norm:
+        if sum(n * n for n in row) > length * length:
             continue
         x = np.array([row])
         assert magnitude(np.abs(x) @ np.abs(w) + np.abs(b) + half) <= layer.accumulator
@@ -343,17 +350,17 @@ def test_linear_bounds_every_row_there_is(
 def test_linear_bounds_are_not_loose() -> None:
     """Cauchy-Schwarz where the norm is short, absolute values where the entries are."""
     w, b = np.array([[3], [4]]), np.array([7])
-    short, _ = bounds.linear("u", "l", bounds.Vector([100, 100], 10), w, b, 0, ("w", "b"))
-    small, _ = bounds.linear("u", "l", bounds.Vector([1, 2], 100), w, b, 0, ("w", "b"))
+    short, _ = proven_linear("u", "l", bounds.Vector([100, 100], 10), w, b, 0)
+    small, _ = proven_linear("u", "l", bounds.Vector([1, 2], 100), w, b, 0)
     assert (short.accumulator, small.accumulator) == (5 * 10 + 7, 3 + 8 + 7)
-    rounded, _ = bounds.linear("u", "l", bounds.Vector([100, 100], 10), w, b, 3, ("w", "b"))
+    rounded, _ = proven_linear("u", "l", bounds.Vector([100, 100], 10), w, b, 3)
     assert (rounded.accumulator, rounded.output) == (50 + 7 + 4, 61 // 8 + 1)
 
 
 def test_rounding_counts_in_the_length_of_a_row() -> None:
     """Sixty-four halves are rounded up to a row of length 8, twice as long as before."""
     w, b = np.ones((1, 64), dtype=np.int64), np.zeros(64, dtype=np.int64)
-    _, output = bounds.linear("u", "l", bounds.Vector([1], 1), w, b, 1, ("w", "b"))
+    _, output = proven_linear("u", "l", bounds.Vector([1], 1), w, b, 1)
     y = linear(np.array([[1]]), w, b, shift=1)
     assert int((y * y).sum()) == 64
     assert output.norm == 8
@@ -386,21 +393,20 @@ def test_an_accumulator_beyond_float64_is_refused() -> None:
         match=r"^mlp\[1\]: the proven bound of project's accumulator is "
         r"4503599627370497 \(2\^52\), the limit is 2\^52",
     ):
-        bounds.linear("mlp[1]", "project", x, weight, np.array([1]), 0, ("w", "b"))
-    below = bounds.linear("mlp[1]", "project", x, weight - 1, np.array([1]), 0, ("w", "b"))
+        proven_linear("mlp[1]", "project", x, weight, np.array([1]), 0)
+    below = proven_linear("mlp[1]", "project", x, weight - 1, np.array([1]), 0)
     assert below[0].accumulator < FLOAT64_LIMIT
 
 
 def test_a_negative_shift_is_refused() -> None:
     with pytest.raises(UnsupportedModel, match=r"^head: the weights of logits .* for 2 more"):
-        bounds.linear(
+        proven_linear(
             "head",
             "logits",
             bounds.Vector([1], 1),
             np.eye(1, dtype=np.int64),
             np.zeros(1, dtype=np.int64),
             -2,
-            ("w", "b"),
         )
 
 

@@ -16,14 +16,15 @@ import pytest
 from tests.commands import zkllm
 from tests.exact.test_extremes import require_true
 from tests.fitting import fitted, tensors_of, with_unit
+from zkllm import integers
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import InvalidBundle, UntrustedMaterial
-from zkllm.exact import bounds
-from zkllm.exact.check import check_bounds, check_norms
+from zkllm.exact.check import check_bounds, check_constants
 from zkllm.exact.model import ExactModel, save
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
 from zkllm.exact.specification import Specification
 from zkllm.keys import policy_for, setup
+from zkllm.operations.precision import PRECISIONS
 from zkllm.tensors import IntArray, tensor_digest
 
 
@@ -145,7 +146,7 @@ def with_shift(
         model.specification, name, replace(unit, norm=replace(unit.norm, shift=shift))
     )
     with monkeypatch.context() as patched:
-        patched.setattr(bounds, "require", lambda value, *_: value)
+        patched.setattr(integers, "require", lambda value, *_: value)
         made = fitted(changed, tensors_of(model))
     return made.specification, tensors_of(made)
 
@@ -181,7 +182,7 @@ def test_the_largest_shift_is_held_by_everybody(
 ) -> None:
     made = ExactModel.in_memory(*with_shift(tiny_model, "attention[0]", 47, monkeypatch))
     check_bounds(made)
-    check_norms(made.specification)
+    check_constants(made.specification)
     require_true(made, "attention[0]")
 
 
@@ -191,9 +192,9 @@ def test_bounds_of_a_norm_are_proven_whenever_a_specification_is_read(
     name: str, path: tuple[str, ...], tiny_model: ExactModel
 ) -> None:
     specification = tiny_model.specification
-    check_norms(specification)
+    check_constants(specification)
     unit = specification.units()[name]
     for by in (-1, 1):
         changed = with_unit(specification, name, moved(unit, path, by))
         with pytest.raises(InvalidBundle, match=rf"^spec.json: .*norm.{path[-1]}: its constants"):
-            check_norms(changed)
+            check_constants(changed)

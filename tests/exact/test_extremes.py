@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 from tests.backends.sumcheck.forging import small_model
 from tests.exact import oracle
 from tests.fitting import as_read, fitted, tensors_of, with_entry, with_unit
+from tests.inner import linear as proven_linear
 from zkllm.errors import UnsupportedModel, WrongMaterial
-from zkllm.exact import bounds, reference
+from zkllm.exact import reference
 from zkllm.exact.check import prove_unit
 from zkllm.exact.format1 import Attention, Head, Mlp
 from zkllm.exact.model import ExactModel
-from zkllm.operations.embed.exact import Embed
+from zkllm.operations import bounds
+from zkllm.operations.embed.exact import Embed, EmbedStep
 from zkllm.tensors import IntArray, magnitude
 
 WIDTHS = (8, 16, 32, 64)
@@ -83,11 +85,10 @@ def require_true(model: ExactModel, name: str) -> None:
         if isinstance(unit, Head):
             best = [row.index(max(row)) for row in expected]
             assert reference.logits(made, x).tolist() == expected
-            assert reference.head(made, unit, x).tolist() == best
+            assert reference.run_unit(made, name, x).tolist() == best
         else:
             assert reference.run_unit(made, name, x).tolist() == expected
-    reads = specification.input if name == "embed" else specification.input_bound(name)
-    assert prove_unit(as_read(model), name, reads) == unit
+    assert prove_unit(as_read(model), name) == unit
     bound = unit.logit if isinstance(unit, Head) else unit.output
     assert oracle.largest(expected) <= bound
 
@@ -207,7 +208,7 @@ def test_linear_bounds_are_those_of_python(
     def proven() -> tuple[Any, bounds.Vector]:
         x = bounds.Vector(entries, norm)
         w, b = np.array(weight, dtype=np.int64), np.array(bias, dtype=np.int64)
-        return bounds.linear("unit", "layer", x, w, b, shift, ("w", "b"))
+        return proven_linear("unit", "layer", x, w, b, shift)
 
     if accumulator >= LIMIT:
         with pytest.raises(UnsupportedModel, match=f"accumulator is {accumulator} "):
@@ -224,9 +225,10 @@ def test_the_bound_of_the_embedding_is_that_of_python(
     tokens: list[list[int]], positions: list[list[int]]
 ) -> None:
     both = oracle.largest(tokens) + oracle.largest(positions)
-    arrays = (np.array(t, dtype=np.int64) for t in (tokens, positions))
+    arrays = {"t": np.array(tokens, dtype=np.int64), "p": np.array(positions, dtype=np.int64)}
+    step = EmbedStep("embed", ("ids",), "rows", Embed("t", "p", 0), 1, 1, 1)
     if both >= LIMIT:
         with pytest.raises(UnsupportedModel, match=f"embedding is {both} "):
-            bounds.embed(("t", "p"), *arrays)
+            step.prove("embed", [], arrays.__getitem__)
     else:
-        assert bounds.embed(("t", "p"), *arrays).output == both
+        assert step.prove("embed", [], arrays.__getitem__)[0].numbers.output == both

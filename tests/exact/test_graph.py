@@ -33,8 +33,9 @@ from zkllm.exact.graph import (
     compile_units,
 )
 from zkllm.exact.model import ExactModel, save
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
 from zkllm.exact.specification import Specification
+from zkllm.operations.precision import PRECISIONS
 
 # Files
 

@@ -13,12 +13,13 @@ import pytest
 from tests.commands import zkllm
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import UntrustedMaterial
-from zkllm.exact import meaning, tables
 from zkllm.exact.meaning import check_meaning, claimed
 from zkllm.exact.model import ExactModel, save
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
 from zkllm.exact.specification import Specification, StoredTensor
 from zkllm.keys import policy_for, setup
+from zkllm.operations import tables
+from zkllm.operations.precision import PRECISIONS
 from zkllm.tensors import IntArray, magnitude_type, tensor_digest
 
 
@@ -172,11 +173,13 @@ def test_no_gelu_table_is_made_that_ends_elsewhere(
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
 @pytest.mark.parametrize("fraction", range(2, 11))
-def test_where_a_gelu_table_ends_is_known_before_it_is_made(activation: str, fraction: int) -> None:
+def test_where_a_gelu_table_ends_is_known_before_it_is_made(
+    activation: tables.ActivationKind, fraction: int
+) -> None:
     made = (tables.gelu_erf if activation == "gelu" else tables.gelu_tanh)(fraction)
     last = len(made) - 1
     near = range(max(0, last - 5), last + 6)
-    assert [u for u in near if meaning._ends_gelu(activation, fraction, u)] == [last]
+    assert [u for u in near if tables.ends_gelu(activation, fraction, u)] == [last]
 
 
 def test_what_is_claimed(tiny_model: ExactModel, tiny_checkpoint: Checkpoint) -> None:

@@ -24,7 +24,8 @@ from zkllm.exact.model import (
     size_on_disk,
     tensor_offsets,
 )
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
+from zkllm.operations.precision import PRECISIONS
 from zkllm.tensors import TensorType, to_bytes
 
 

@@ -17,19 +17,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.inner import linear as proven_linear
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import UnsupportedModel
-from zkllm.exact import bounds
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import (
-    PRECISIONS,
-    Precision,
-    build,
-    epsilon_at,
-    fold_norm,
-    quantise,
-    weight_fraction,
-)
+from zkllm.exact.quantise import build, fold_norm
+from zkllm.operations import bounds
+from zkllm.operations.draft import quantise, weight_fraction
+from zkllm.operations.norm.draft import epsilon_at
+from zkllm.operations.precision import PRECISIONS, Precision
 from zkllm.tensors import tensor_digest
 
 WEIGHTS = st.floats(-1e6, 1e6, allow_subnormal=True)
@@ -97,8 +93,10 @@ def test_folding_rounds_a_sum_once() -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
+from tests.inner import linear as proven_linear
 from zkllm.checkpoints import Checkpoint
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
+from zkllm.operations.precision import PRECISIONS
 for folder in sys.argv[1:]:
     checkpoint = Checkpoint.from_folder(Path(folder))
     for precision in PRECISIONS.values():
@@ -282,19 +280,18 @@ def test_the_bound_of_a_product_is_that_of_the_widest_head(tiny_checkpoint: Chec
     """The same value for a head alone, from its own columns, and less than for all heads."""
     specification, tensors = build(tiny_checkpoint, PRECISIONS["wide"])
     unit = specification.attention[0]
-    x = bounds.normalised(unit.norm, 32)
+    x = bounds.Vector([unit.norm.output] * 32, unit.norm.output)
     products = []
     for start in (0, 16):
         part = slice(start, start + 16)
         q, k = (
-            bounds.linear(
+            proven_linear(
                 "unit",
                 "layer",
                 x,
                 tensors[layer.weight][:, part],
                 tensors[layer.bias][part],
                 layer.shift,
-                ("w", "b"),
             )[1].entries
             for layer in (unit.query, unit.key)
         )

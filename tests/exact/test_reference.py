@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+from tests.inner import attention_values
 from zkllm.architectures.gpt2 import GPT2
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import ConstraintViolation, UnsupportedModel
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import PRECISIONS, build, logit_fraction
+from zkllm.exact.quantise import build, logit_fraction
 from zkllm.operations.attention.exact import attention
+from zkllm.operations.head import exact as head
+from zkllm.operations.precision import PRECISIONS
 from zkllm.tensors import IntArray
 
 MakeCheckpoint = Callable[..., Path]
@@ -145,18 +148,18 @@ def test_heads_are_separate(tiny_model: ExactModel) -> None:
     """Each head attends by its own scores to its own values."""
     unit = tiny_model.specification.attention[0]
     x = reference.forward(tiny_model, random_ids(tiny_model, 6))[0]
-    got = reference.attention(tiny_model, unit, x)
+    got = attention_values(tiny_model, "attention[0]", x)
     table = tiny_model.tensor(unit.exp)
-    for head in range(2):
+    for index in range(2):
         alone = attention(
-            got.query[head : head + 1],
-            got.key[head : head + 1],
-            got.value[head : head + 1],
+            got.query[index : index + 1],
+            got.key[index : index + 1],
+            got.value[index : index + 1],
             shift=unit.score_shift,
             table=table,
         )
-        assert (alone.output[0] == got.attended.output[head]).all()
-    assert (got.output == x + got.projected).all()
+        assert (alone.output[0] == got.attended.output[index]).all()
+    assert (got.output == reference.run_unit(tiny_model, "attention[0]", x)).all()
 
 
 @pytest.mark.parametrize("precision", ["wide", "ezkl"])
@@ -198,7 +201,7 @@ def test_the_head_is_the_same_in_slices(
     expected = reference.run_unit(tiny_model, "head", x)
     assert len(set(expected.tolist())) > 8
     for columns in (1, 4, 28, 29, 30):
-        monkeypatch.setattr(reference, "_HEAD_COLUMNS", columns)
+        monkeypatch.setattr(head, "_COLUMNS", columns)
         assert (reference.run_unit(tiny_model, "head", x) == expected).all()
 
 
@@ -212,7 +215,7 @@ def test_ties_go_to_the_lowest_id_across_slices(
     model = ExactModel.in_memory(specification, tensors | twins)
     x = np.random.default_rng(10).integers(-5000, 5000, (64, 32))
     for columns in (29, 14, 5):
-        monkeypatch.setattr(reference, "_HEAD_COLUMNS", columns)
+        monkeypatch.setattr(head, "_COLUMNS", columns)
         written = reference.run_unit(model, "head", x)
         assert ((written < 14) | (written == 28)).all()
         assert (written == reference.logits(model, x).argmax(axis=1)).all()

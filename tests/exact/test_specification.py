@@ -16,8 +16,9 @@ from zkllm.digests import canonical_json, sha256, tagged
 from zkllm.errors import InvalidBundle, UnsupportedVersion
 from zkllm.exact import limits
 from zkllm.exact import specification as module
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
 from zkllm.exact.specification import Specification, model_digest
+from zkllm.operations.precision import PRECISIONS
 from zkllm.sizes import MAX_SIZES, MAX_STOP_IDS
 
 Json = dict[str, Any]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from zkllm.engines.ezkl.exp import FLOAT32_E
-from zkllm.exact import tables
+from zkllm.operations import tables
 from zkllm.tensors import IntArray, tensor_digest
 
 E32 = Fraction(float(np.float32(math.e)))

@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.synthetic import trained_statistics, word_tokenizer
+from tests.fitting import with_unit
 from zkllm import architectures
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import sha256
 from zkllm.exact import check
-from zkllm.exact.format1 import Attention, Mlp
 from zkllm.exact.model import ExactModel, save
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
 from zkllm.exact.specification import Specification, StoredTensor
+from zkllm.operations.embed.exact import Embed
+from zkllm.operations.precision import PRECISIONS
 from zkllm.tensors import WIDTHS, IntArray, tensor_digest
 
 Json = Any
@@ -125,21 +127,12 @@ def stored(
 
 def proven_again(specification: Specification, tensors: dict[str, IntArray]) -> Specification:
     """The bounds that a careful author would write; raises `Error` if there are none."""
-    model = ExactModel.in_memory(specification, tensors)
-    bound = specification.input
-    proven: dict[str, Any] = {}
     for name in specification.units():
-        proven[name] = check.prove_unit(model, name, bound)
-        bound = bound if name == "head" else proven[name].output
-    units = list(proven.values())
-    return replace(
-        specification,
-        input=proven["embed"].output,
-        embed=proven["embed"],
-        attention=tuple(unit for unit in units if isinstance(unit, Attention)),
-        mlp=tuple(unit for unit in units if isinstance(unit, Mlp)),
-        head=proven["head"],
-    )
+        proven = check.prove_unit(ExactModel.in_memory(specification, tensors), name)
+        specification = with_unit(specification, name, proven)
+        if isinstance(proven, Embed):
+            specification = replace(specification, input=proven.output)
+    return specification
 
 
 def integers_in(value: Json, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

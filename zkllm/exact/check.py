@@ -11,34 +11,27 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from zkllm.errors import InvalidBundle, UnsupportedModel, UntrustedMaterial
-from zkllm.exact import bounds
-from zkllm.exact.format1 import Attention, Head, Mlp, Record
+from zkllm.exact import format1
 from zkllm.exact.specification import Specification
-from zkllm.operations.embed.exact import Embed
-from zkllm.operations.linear.exact import Linear
-from zkllm.operations.norm.exact import Norm
 
 if TYPE_CHECKING:
-    from zkllm.exact.model import ExactModel  # which calls `check_norms` when it is read
+    from zkllm.exact.model import ExactModel  # which calls `check_constants` when it is read
 
 
-def check_norms(specification: Specification) -> None:
-    """Prove the bounds of every LayerNorm: they follow from its constants, without a weight.
+def check_constants(specification: Specification) -> None:
+    """Prove the bounds of all steps, LayerNorms, that follow from constants, without a weight.
 
     So nobody who has read a `spec.json` meets a LayerNorm that some executor could not hold. Raises
     `InvalidBundle` for a bound that is not the proven one or that leaves the exact range.
     """
-    bound = specification.input
-    for name, unit in specification.units().items():
-        if isinstance(unit, Embed):
-            continue
+    for name, unit in specification.lists.items():
         try:
-            proven = _norm(specification, name, unit.norm, bound)
+            for step, proven in unit.prove_constants():
+                place = f"{name}.{step.name}"
+                for found in _differences(place, step.numbers, proven.numbers, "its constants"):
+                    raise InvalidBundle(f"spec.json: {found}")
         except UnsupportedModel as err:
             raise InvalidBundle(f"spec.json: {err.message}") from err
-        for difference in _differences(f"{name}.norm", unit.norm, proven, "its constants"):
-            raise InvalidBundle(f"spec.json: {difference}")
-        bound = unit.output if isinstance(unit, Attention | Mlp) else bound
 
 
 def check_bounds(model: ExactModel) -> None:
@@ -48,15 +41,13 @@ def check_bounds(model: ExactModel) -> None:
     range, `WrongMaterial` for integers that no model may hold.
     """
     specification = model.specification
-    bound = specification.input
-    for name, unit in specification.units().items():
+    for name, record in specification.units().items():
         try:
-            proven = prove_unit(model, name, bound)
+            proven = prove_unit(model, name)
         except UnsupportedModel as err:
             raise UntrustedMaterial(f"spec.json: {err.message}") from err
-        for difference in _differences(name, unit, proven):
+        for difference in _differences(name, record, proven):
             raise UntrustedMaterial(f"spec.json: {difference}")
-        bound = unit.output if isinstance(unit, Attention | Mlp) else bound
         model.forget()
     embed = specification.embed
     if embed is not None and embed.output != specification.input:
@@ -65,39 +56,15 @@ def check_bounds(model: ExactModel) -> None:
         )
 
 
-def prove_unit(model: ExactModel, name: str, bound: int) -> Record:
+def prove_unit(model: ExactModel, name: str) -> format1.Record:
     """Record `name` with the constants that it has, and the bounds that its integers prove.
 
-    `bound` is that of the rows that it reads. Raises `UnsupportedModel` if one leaves the exact
-    range.
+    The bound of the rows that it reads is believed. Raises `UnsupportedModel` if one leaves the
+    exact range.
     """
-    unit = model.specification.units()[name]
-    if isinstance(unit, Embed):
-        tokens, positions = model.integers(unit.tokens), model.integers(unit.positions)
-        return bounds.embed((unit.tokens, unit.positions), tokens, positions)
-    a = model.specification.architecture
-
-    def apply(layer_name: str, x: bounds.Vector) -> tuple[Linear, bounds.Vector]:
-        # The head's one layer has accumulators only, which nothing shifts.
-        layer: Linear | Head = unit if isinstance(unit, Head) else getattr(unit, layer_name)
-        shift = layer.shift if isinstance(layer, Linear) else 0
-        tensors = layer.weight, layer.bias
-        weight, bias = (model.integers(tensor) for tensor in tensors)
-        return bounds.linear(name, layer_name, x, weight, bias, shift, tensors)
-
-    n = _norm(model.specification, name, unit.norm, bound)
-    if isinstance(unit, Attention):
-        exp = unit.exp, model.tensor(unit.exp)
-        return bounds.attention(name, bound, n, apply, a, unit.score_shift, exp)
-    if isinstance(unit, Mlp):
-        return bounds.mlp(name, bound, n, apply, a, (unit.gelu, model.tensor(unit.gelu)))
-    return bounds.head(n, apply, a)
-
-
-def _norm(specification: Specification, name: str, n: Norm, bound: int) -> Norm:
-    """`n` with the constants that it has, and the bounds that these prove."""
-    width = specification.architecture.width
-    return bounds.norm_at(name, bound, d=width, shift=n.shift, epsilon=n.epsilon, gain=n.gain)
+    specification = model.specification
+    proven = specification.lists[name].prove(model.integers)
+    return format1.write(proven, specification.architecture)
 
 
 def _differences(what: str, claimed: Any, proven: Any, by: str = "the weights") -> Iterator[str]:

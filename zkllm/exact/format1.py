@@ -6,21 +6,25 @@ bounds, draws or proves a unit reads its list.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from zkllm.errors import UnsupportedModel
 from zkllm.operations.activation.exact import Activation, ActivationStep
 from zkllm.operations.attention.exact import Attend, AttentionStep
 from zkllm.operations.embed.exact import Embed, EmbedStep
 from zkllm.operations.head.exact import HeadStep, Logits
 from zkllm.operations.linear.exact import Linear, LinearStep
+from zkllm.operations.norm.draft import gain
 from zkllm.operations.norm.exact import Norm, NormStep
-from zkllm.operations.step import Dims
-from zkllm.operations.unit import Ids, Rows, Unit
+from zkllm.operations.step import Dims, Step
+from zkllm.operations.unit import Boundary, Ids, Rows, Unit
+from zkllm.records import below
 
 if TYPE_CHECKING:
-    from zkllm.exact.specification import Architecture  # which holds these records
+    from zkllm.exact.specification import Architecture, Specification  # which holds them
 
 TABLES: Mapping[str, str] = {"exp": "table.exp", "gelu": "table.gelu"}
 """The name of a table by the field that names it; all units share one."""
@@ -34,7 +38,7 @@ class Attention:
     query: Linear
     key: Linear
     value: Linear
-    score_shift: int
+    score_shift: int = field(metadata=below(62))
     product: int
     """Bound on the sum of |q·k| terms, rounding included."""
     score: int
@@ -121,3 +125,109 @@ def _mlp(u: Mlp, a: Architecture) -> Sequence[LinearStep | ActivationStep]:
         _linear("expand", "normal", "hidden", u.expand, (a.width,), (a.inner,)),
         _linear("project", "active", "change", u.project, (a.inner,), (a.width,)),
     )
+
+
+def write(unit: Unit, a: Architecture) -> Record:
+    """The record that stands for `unit`: what `read` makes the same list of.
+
+    Raises `UnsupportedModel` for a list that format 1 cannot say.
+    """
+    record = _record(unit.steps, unit.output)
+    bound = unit.input if isinstance(unit.input, Rows) else unit.output
+    if (
+        record is None
+        or not isinstance(bound, Rows)
+        or read(unit.name, record, a, bound.bound) != unit
+    ):
+        steps = ", ".join(step.name for step in unit.steps)
+        raise UnsupportedModel(f"{unit.name}: format 1 has no words for the steps {steps}")
+    return record
+
+
+def arrange(units: Sequence[Unit], a: Architecture) -> dict[str, Any]:
+    """The fields of a specification that say `units`, the bound of the first boundary included.
+
+    Raises `UnsupportedModel` for a list of steps that format 1 cannot say.
+    """
+    records = [write(unit, a) for unit in units]
+    first = next((unit.input for unit in units if isinstance(unit.input, Rows)), None)
+    return {
+        "input": 0 if first is None else first.bound,
+        "embed": next((r for r in records if isinstance(r, Embed)), None),
+        "attention": tuple(r for r in records if isinstance(r, Attention)),
+        "mlp": tuple(r for r in records if isinstance(r, Mlp)),
+        "head": next((r for r in records if isinstance(r, Head)), None),
+    }
+
+
+def _record(steps: Sequence[Step], output: Boundary) -> Record | None:
+    """The only record that may stand for `steps`."""
+    bound = output.bound if isinstance(output, Rows) else 0
+    match steps:
+        case (EmbedStep() as embed,):
+            return embed.numbers
+        case (
+            NormStep() as norm,
+            LinearStep() as query,
+            LinearStep() as key,
+            LinearStep() as value,
+            AttentionStep() as attend,
+            LinearStep() as out,
+        ):
+            n = attend.numbers
+            return Attention(
+                norm=norm.numbers,
+                query=query.numbers,
+                key=key.numbers,
+                value=value.numbers,
+                score_shift=n.shift,
+                product=n.product,
+                score=n.score,
+                exp=n.exp,
+                total=n.total,
+                mixed=n.mixed,
+                out=out.numbers,
+                output=bound,
+            )
+        case (
+            NormStep() as norm,
+            ActivationStep() as gelu,
+            LinearStep() as expand,
+            LinearStep() as project,
+        ):
+            table = gelu.numbers.table
+            return Mlp(norm.numbers, expand.numbers, table, project.numbers, bound)
+        case (NormStep() as norm, HeadStep() as head):
+            logits = head.numbers
+            return Head(norm.numbers, logits.weight, logits.bias, logits.logit)
+    return None
+
+
+def constants(specification: Specification) -> Iterator[tuple[str, int, int, str]]:
+    """Constants that follow from `fractions`: name, what is said, what follows, and of which."""
+    f = specification.fractions
+    for name, unit in specification.lists.items():
+        for step in unit.steps:
+            if isinstance(step, NormStep):
+                found, follows = step.numbers.gain, gain(step.width, f.norm)
+                yield f"{name}.{step.name}.gain", found, follows, "fractions.norm"
+            elif isinstance(step, AttentionStep):
+                shift = f.query + f.key - f.score
+                yield f"{name}.score_shift", step.numbers.shift, shift, "query, key, score"
+
+
+def tensor_names(name: str, record: Record) -> Iterator[tuple[str, str]]:
+    """The tensors of unit `name`: the name that follows from the role of each, and the one it has.
+
+    A text in a record is always the name of a tensor.
+    """
+    yield from _named(record, f"{name}.logits" if isinstance(record, Head) else name)
+
+
+def _named(part: Any, place: str) -> Iterator[tuple[str, str]]:
+    for entry in dataclasses.fields(part):
+        value, expected = getattr(part, entry.name), f"{place}.{entry.name}"
+        if isinstance(value, str):
+            yield TABLES.get(entry.name, expected), value
+        elif dataclasses.is_dataclass(value):
+            yield from _named(value, expected)

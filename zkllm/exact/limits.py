@@ -7,11 +7,10 @@ anything is set aside for it, and before its numbers are computed with.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zkllm.errors import InvalidBundle
-from zkllm.integers import FLOAT64_LIMIT, VARIANCE_LIMIT
+from zkllm.integers import FLOAT64_LIMIT
 from zkllm.sizes import MAX_SIZES
 
 if TYPE_CHECKING:
@@ -19,15 +18,6 @@ if TYPE_CHECKING:
 
 MAX_TABLE = 1 << 18
 """No table has more entries: GPT-2's have some ten thousand."""
-_LIMITS: Mapping[str, int] = {
-    "shift": 62,
-    "score_shift": 62,
-    "epsilon": VARIANCE_LIMIT,
-    "variance": VARIANCE_LIMIT,
-    "argument_bits": 62,
-    "logrows": 62,
-}
-"""What numbers of these names may not reach; all others stay below `FLOAT64_LIMIT`."""
 
 
 def check_sizes(a: Architecture) -> None:
@@ -52,12 +42,13 @@ def check_sizes(a: Architecture) -> None:
 def check_numbers(part: Any, what: str, largest: int = FLOAT64_LIMIT) -> None:
     """Hold every number of `part`, a record, to the limit under which executors are exact.
 
-    The digest says *which* numbers they are; this says that arithmetic with them is defined.
-    Raises `InvalidBundle` that names the field.
+    The digest says *which* numbers they are; this says that arithmetic with them is defined. The
+    limit is `largest` unless the record says another beside its field (`records.below`). Raises
+    `InvalidBundle` that names the field.
     """
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
-        limit = _LIMITS.get(field.name, largest)
+        limit = field.metadata.get("below", largest)
         if dataclasses.is_dataclass(value):
             check_numbers(value, f"{what}.{field.name}", largest)
         elif isinstance(value, int) and not 0 <= value < limit:

@@ -13,7 +13,7 @@ import numpy as np
 
 from zkllm.digests import Digest, sha256
 from zkllm.errors import DigestMismatch, InputError, InvalidBundle
-from zkllm.exact.check import check_norms
+from zkllm.exact.check import check_constants
 from zkllm.exact.specification import (
     MAX_BYTES,
     Specification,
@@ -67,7 +67,7 @@ class ExactModel:
                 hint="make one with: zkllm export CHECKPOINT -o DIR",
             )
         specification = Specification.from_bytes(read_limited(path, MAX_BYTES))
-        check_norms(specification)
+        check_constants(specification)
         return cls(specification, folder)
 
     @classmethod

@@ -6,12 +6,11 @@ the tokenizer, so that the digest of this one file names the whole model.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from zkllm.digests import Digest, canonical_json, parse_canonical_json, tagged
 from zkllm.errors import InvalidBundle, UnsupportedVersion
@@ -20,6 +19,9 @@ from zkllm.exact.format1 import Attention, Head, Mlp, Record
 from zkllm.exact.limits import MAX_TABLE, check_numbers, check_sizes
 from zkllm.integers import FLOAT64_LIMIT
 from zkllm.operations.embed.exact import Embed
+from zkllm.operations.precision import Fractions
+from zkllm.operations.step import Step
+from zkllm.operations.tables import ActivationKind, ExpTable
 from zkllm.operations.unit import Unit
 from zkllm.records import from_json, to_json, word
 from zkllm.sizes import MAX_STOP_IDS
@@ -28,8 +30,6 @@ from zkllm.tensors import TensorType
 FORMAT = 1
 MAX_BYTES = 4 << 20
 """No specification is longer: with every size at its cap, and every number, it has 3.4 MB."""
-
-Activation = Literal["gelu_new", "gelu", "relu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +47,7 @@ class Architecture:
     first_block: int
     """Index, in the checkpoint, of the first block of this model; 0 unless it is a fragment."""
     blocks: int
-    activation: Activation
-
-
-@dataclass(frozen=True, slots=True)
-class Fractions:
-    """Fraction bits f of each kind of activation: value = n·2^-f."""
-
-    residual: int
-    norm: int
-    query: int
-    key: int
-    value: int
-    score: int
-    hidden: int
-
-
-@dataclass(frozen=True, slots=True)
-class ExpTable:
-    """Which EXP table the attention uses (`zkllm.exact.tables`)."""
-
-    family: Literal["free", "ezkl"]
-    argument_bits: int
-    """a of the free family, S of ezkl's: arguments are multiples of 2^-a."""
-    value_parameter: int
-    """k of the free family (values are multiples of 2^-k), hi of ezkl's."""
-    logrows: int
-    """Size of ezkl's lookup window, 2^logrows - 8; 0 for the free family."""
+    activation: ActivationKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +112,16 @@ class Specification:
         a = self.architecture
         return {name: format1.read(name, r, a, bounds[name]) for name, r in self._units.items()}
 
+    @functools.cached_property
+    def readers(self) -> Mapping[str, tuple[Step, ...]]:
+        """The steps that read each lookup table, by its name."""
+        found: dict[str, tuple[Step, ...]] = {}
+        for unit in self.lists.values():
+            for step in unit.steps:
+                for table in step.tables():
+                    found[table] = (*found.get(table, ()), step)
+        return found
+
     def boundary_bounds(self) -> list[int]:
         """Bound of every boundary: input of the first block, then output of every block unit."""
         bounds = [self.input]
@@ -184,7 +168,7 @@ class Specification:
 
     def tensors_of(self, unit: str) -> list[str]:
         """The names of the tensors that `unit` reads, its table included."""
-        return [name for _, name in _tensor_names(self.units()[unit], unit)]
+        return [name for _, name in format1.tensor_names(unit, self.units()[unit])]
 
     def check(self) -> None:
         """Raises `InvalidBundle` unless shapes, names and bounds fit together."""
@@ -220,7 +204,7 @@ class Specification:
         for name, stored in self.tensors.items():
             TensorType.from_json(stored.type.to_json(), f"spec.json: {word(name)}")
         for unit, layers in self.units().items():
-            for expected, name in _tensor_names(layers, unit):
+            for expected, name in format1.tensor_names(unit, layers):
                 if name != expected:
                     raise InvalidBundle(
                         f"spec.json: {unit}: expected a tensor called {expected}, got {word(name)}"
@@ -243,20 +227,6 @@ class Specification:
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape that each weight must have, tables excepted."""
         return {n: dims for unit in self.lists.values() for n, dims in unit.weights().items()}
-
-
-def _tensor_names(part: Any, place: str) -> Iterator[tuple[str, str]]:
-    """The tensors of a unit: the name that follows from the role of each, and the one it has.
-
-    A text in a unit is always the name of a tensor.
-    """
-    place = f"{place}.logits" if isinstance(part, Head) else place
-    for field in dataclasses.fields(part):
-        value, expected = getattr(part, field.name), f"{place}.{field.name}"
-        if isinstance(value, str):
-            yield format1.TABLES.get(field.name, expected), value
-        elif dataclasses.is_dataclass(value):
-            yield from _tensor_names(value, expected)
 
 
 def model_digest(specification: bytes) -> Digest:

@@ -18,7 +18,8 @@ from zkllm.engines.ezkl import recipe
 from zkllm.engines.ezkl.circuit import Circuit
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
+from zkllm.operations.precision import PRECISIONS
 from zkllm.tensors import IntArray
 
 UNIT = "attention[0]"

@@ -14,6 +14,7 @@ import pytest
 
 from tests.backends.ezkl.circuits import TOKENS, UNIT, boundaries, random_model, unit_circuit
 from tests.engines.ezkl.circuits import Compiled, Override, bump, forge, with_hint
+from tests.inner import attention_values
 from zkllm import integers as whole
 from zkllm.backends.ezkl import units
 from zkllm.digests import sha256
@@ -249,7 +250,7 @@ def test_a_future_token(model: ExactModel, circuit: Circuit, public: Public, exp
     """Attention that sees every position, with honest weights for all of them."""
     unit = model.specification.units()[UNIT]
     assert isinstance(unit, Attention)
-    inner = reference.attention(model, unit, public["x"])
+    inner = attention_values(model, UNIT, public["x"])
     scores = whole.round_shift(
         whole.matmul(inner.query, inner.key.swapaxes(-1, -2)), unit.score_shift
     )

@@ -38,11 +38,13 @@ from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ProofRejected
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import Precision, build
-from zkllm.exact.specification import ExpTable, Specification
-from zkllm.exact.specification import Fractions as FractionBits
+from zkllm.exact.quantise import build
+from zkllm.exact.specification import Specification
 from zkllm.operations.linear.exact import Linear
 from zkllm.operations.norm.exact import Norm
+from zkllm.operations.precision import Fractions as FractionBits
+from zkllm.operations.precision import Precision
+from zkllm.operations.tables import ExpTable
 from zkllm.tensors import IntArray
 
 PRECISION = Precision("small", 8, FractionBits(*[6] * 7), ExpTable("free", 5, 6, 0))
@@ -105,7 +107,7 @@ def claims(seed: int = 0) -> Mapping[str, Claim]:
     model = small_model(seed)
     assert model.specification.head is not None
     rows = reference.forward(model, IDS)
-    ids = reference.head(model, model.specification.head, rows[-1][-GENERATED:])
+    ids = reference.run_unit(model, "head", rows[-1][-GENERATED:])
     names = [name for name in model.specification.units() if name != "head"]
     found = {
         name: Claim(name, before, after, STATEMENT)

@@ -443,7 +443,7 @@ def tie(ids: tuple[int, int]) -> Callable[[Claim], Claim]:
         assert model.specification.head is not None
         random = np.random.default_rng(0)
         rows = random.integers(-200, 200, (200, claim.inputs.shape[1]))
-        found = rows[reference.head(model, model.specification.head, rows) == 4][:2]
+        found = rows[reference.run_unit(model, "head", rows) == 4][:2]
         assert len(found) == 2
         return replace(claim, inputs=found, outputs=np.array(ids), first_row=0)
 
@@ -523,7 +523,7 @@ def head_with(name: str, change: Callable[[IntArray], IntArray], label: str) -> 
     model = other_model(name, change)
     assert model.specification.head is not None
     rows = claims()[HEAD].inputs[-2:]
-    ids = tuple(int(i) for i in reference.head(model, model.specification.head, rows))
+    ids = tuple(int(i) for i in reference.run_unit(model, "head", rows))
     return equation(HEAD, label, believes=model, change=claim_ids(ids))
 
 

@@ -27,8 +27,9 @@ from zkllm.errors import (
 )
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel, save
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
 from zkllm.files import unit_file_name
+from zkllm.operations.precision import PRECISIONS
 from zkllm.verifying import claims
 
 BACKEND = SumcheckBackend()

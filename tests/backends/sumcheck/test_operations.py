@@ -22,12 +22,12 @@ from zkllm.engines.sumcheck.party import Party
 from zkllm.engines.sumcheck.plan import Number, Plan
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation, UnsupportedModel
-from zkllm.exact import bounds
 from zkllm.exact.model import ExactModel
 from zkllm.operations.activation.exact import gelu as exact_gelu
 from zkllm.operations.linear.exact import Linear as LinearNumbers
 from zkllm.operations.linear.exact import linear as exact_linear
 from zkllm.operations.norm.exact import layer_norm
+from zkllm.operations.norm.exact import prove as proven_norm
 from zkllm.tensors import IntArray, magnitude
 
 ROWS = [1, 3, 37, 64, 65]
@@ -112,7 +112,7 @@ def norm_alone(
     limb: int = 8,
 ) -> tuple[Alone, Norm]:
     bound = max(1, magnitude(x))
-    n = bounds.norm_at("norm", bound, d=x.shape[1], shift=shift, epsilon=epsilon, gain=gain)
+    n = proven_norm("norm", bound, d=x.shape[1], shift=shift, epsilon=epsilon, gain=gain)
     plan = Plan(limb)
     norm = Norm(plan, "norm", *x.shape, bound, n)
     plan.seal()
@@ -260,7 +260,7 @@ def test_other_rows_are_refused(norm: tuple[Alone, Norm]) -> None:
     ],
 )
 def test_a_norm_that_could_wrap_is_refused(what: str, changes: dict[str, int]) -> None:
-    n = bounds.norm_at("norm", 1000, d=12, shift=0, epsilon=3, gain=200)
+    n = proven_norm("norm", 1000, d=12, shift=0, epsilon=3, gain=200)
     Norm(Plan(16), "norm", 5, 12, 1000, n)
     width, bound = changes.get("width", 12), changes.get("bound", 1000)
     changes = {name: n for name, n in changes.items() if name not in ("width", "bound")}

@@ -14,7 +14,8 @@ from zkllm.engines.sumcheck.protocol import Context, check_proof, make_proof
 from zkllm.errors import ConstraintViolation
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import PRECISIONS, build
+from zkllm.exact.quantise import build
+from zkllm.operations.precision import PRECISIONS
 
 CONTEXT = Context((), None)
 
@@ -29,10 +30,10 @@ def honest(model: ExactModel, count: int) -> dict[str, Claim]:
     ids = ids_of(model, count)
     rows = [ids, *reference.forward(model, ids)]
     found = {}
-    for k, (name, unit) in enumerate(model.specification.units().items()):
+    for k, name in enumerate(model.specification.units()):
         if name == "head":
             first = count // 2
-            chosen = reference.head(model, unit, rows[-1][first:])
+            chosen = reference.run_unit(model, "head", rows[-1][first:])
             found[name] = Claim(name, rows[-1], chosen, Digest(""), first)
         else:
             found[name] = Claim(name, rows[k], rows[k + 1], Digest(""))

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from tests.graphs import LEVELS, open_session, unit_session
+from tests.inner import norm
 from zkllm.engines.onnx.builder import Builder
 from zkllm.engines.onnx.files import check_allowed
-from zkllm.exact.bounds import norm
 from zkllm.operations.norm.exact import Norm, NormStep, layer_norm
 from zkllm.operations.norm.onnx import sigma, variance
 from zkllm.operations.unit import Rows, Unit

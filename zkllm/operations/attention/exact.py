@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from zkllm.integers import matmul, round_div, round_shift
+from zkllm import integers
+from zkllm.errors import WrongMaterial
+from zkllm.integers import FIELD_LIMIT, FLOAT64_LIMIT, matmul, round_div, round_shift
+from zkllm.operations import bounds
+from zkllm.operations.bounds import Vector, window
 from zkllm.operations.step import Step, Tensors
+from zkllm.records import below, word
 from zkllm.tensors import IntArray, StoredArray
 
 
@@ -16,7 +21,7 @@ from zkllm.tensors import IntArray, StoredArray
 class Attend:
     """Attention's constants and proven bounds (`attention`)."""
 
-    shift: int
+    shift: int = field(metadata=below(62))
     """sh."""
     product: int
     """Bound on the sum of |q·k| terms, rounding included."""
@@ -49,8 +54,45 @@ class AttentionStep(Step):
         attended = attention(q, k, v, shift=n.shift, table=tensor(n.exp))
         return attended.output.transpose(1, 0, 2)  # [T, h, d_head]
 
+    def prove(
+        self, unit: str, given: Sequence[Vector], tensor: Tensors
+    ) -> tuple[AttentionStep, Vector]:
+        q, k, v = given
+        table, shift = tensor(self.numbers.exp), self.numbers.shift
+        terms = [left * right for left, right in zip(q.entries, k.entries, strict=True)]
+        starts = range(0, len(terms), self.size)
+        product = max(sum(terms[start : start + self.size]) for start in starts)
+        product += (1 << shift) >> 1
+        integers.require(product, FLOAT64_LIMIT, unit, "q·k")
+        total = self.context * int(table[0])
+        mixed = total * v.largest + total
+        integers.require(mixed, FLOAT64_LIMIT, unit, "the sum of e·v")
+        score = (product >> shift) + 1
+        # the maximum, the table's last index, and what the minimum with it cuts off
+        scores = window(score) + len(table) - 1 + window(2 * score)
+        confined = self.size * window(q.largest) * window(k.largest) + ((scores + 2) << shift)
+        integers.require(confined, FIELD_LIMIT, unit, "q·k, as provers confine it")
+        numbers = Attend(shift, product, score, self.numbers.exp, total, mixed, v.largest)
+        # o is a rounded convex combination of values, per head: ½ more for each entry. Heads may
+        # look at different rows.
+        norm = v.mixed + (bounds.ceil_sqrt(len(v.entries)) + 1) // 2
+        output = Vector([n + 1 for n in v.entries], norm, by_columns=True)
+        return replace(self, numbers=numbers), output
+
     def tables(self) -> tuple[str, ...]:
         return (self.numbers.exp,)
+
+    def check_table(self, name: str, table: StoredArray) -> None:
+        if not (table[-1] >= 0 and table[0] > 0 and (table[:-1] >= table[1:]).all()):
+            raise WrongMaterial(
+                f"tensor {word(name)}: expected a table of EXP, which falls from above 0 to 0 or "
+                "more"
+            )
+        if self.context * int(table[0]) >= FLOAT64_LIMIT:
+            raise WrongMaterial(
+                f"tensor {word(name)}: expected a table of EXP that {self.context} positions add "
+                f"up to less than 2^52, it begins with {int(table[0])}"
+            )
 
     def work(self, rows: int) -> int:
         return rows * (rows + 1) * self.heads * self.size

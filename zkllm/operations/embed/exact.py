@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from zkllm import integers
 from zkllm.errors import ConstraintViolation
+from zkllm.integers import FLOAT64_LIMIT
+from zkllm.operations import bounds
+from zkllm.operations.bounds import Vector
 from zkllm.operations.step import Dims, Step, Tensors
-from zkllm.tensors import IntArray, StoredArray
+from zkllm.tensors import IntArray, StoredArray, magnitude
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,14 @@ class EmbedStep(Step):
 
     def run(self, given: Sequence[IntArray], tensor: Tensors) -> IntArray:
         return embed(given[0], tensor(self.numbers.tokens), tensor(self.numbers.positions))
+
+    def prove(
+        self, unit: str, given: Sequence[Vector], tensor: Tensors
+    ) -> tuple[EmbedStep, Vector]:
+        largest = [magnitude(tensor(n)) for n in (self.numbers.tokens, self.numbers.positions)]
+        bound = integers.require(sum(largest), FLOAT64_LIMIT, unit, "the embedding")
+        proven = replace(self.numbers, output=bound)
+        return replace(self, numbers=proven), bounds.uniform(self.width, bound)
 
     def weights(self) -> Mapping[str, Dims]:
         return {

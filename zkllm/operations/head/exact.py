@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from zkllm.integers import matmul
-from zkllm.operations.step import Dims, Step, Tensors
+from zkllm import integers
+from zkllm.integers import FLOAT64_LIMIT, matmul
+from zkllm.operations import bounds
+from zkllm.operations.bounds import Vector
+from zkllm.operations.step import Chooser, Dims, Tensors
 from zkllm.tensors import IntArray, StoredArray
 
 _COLUMNS = 8192
@@ -26,7 +29,7 @@ class Logits:
 
 
 @dataclass(frozen=True)
-class HeadStep(Step):
+class HeadStep(Chooser):
     """Rows [n, d] to ids [n], ties to the lowest id."""
 
     numbers: Logits
@@ -35,6 +38,17 @@ class HeadStep(Step):
 
     def run(self, given: Sequence[IntArray], tensor: Tensors) -> IntArray:
         return best(given[0], tensor(self.numbers.weight), tensor(self.numbers.bias))
+
+    def logits(self, given: Sequence[IntArray], tensor: Tensors) -> IntArray:
+        return matmul(given[0], tensor(self.numbers.weight)) + tensor(self.numbers.bias)
+
+    def prove(self, unit: str, given: Sequence[Vector], tensor: Tensors) -> tuple[HeadStep, Vector]:
+        head, (x,) = self.numbers, given
+        weight, bias = tensor(head.weight), tensor(head.bias)
+        largest = max(bounds.accumulators(x, weight, bias, bounds.square_sums(weight)))
+        integers.require(largest, FLOAT64_LIMIT, unit, "logits's accumulator")
+        proven = replace(head, logit=largest)
+        return replace(self, numbers=proven), bounds.uniform(1, self.vocabulary - 1)
 
     def weights(self) -> Mapping[str, Dims]:
         return {

@@ -1,0 +1,54 @@
+"""The inner values of units, as tests look at them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zkllm.exact.model import ExactModel
+from zkllm.operations.attention.exact import Attended, AttentionStep, attention
+from zkllm.operations.bounds import Vector
+from zkllm.operations.linear.exact import Linear, LinearStep
+from zkllm.operations.norm.draft import chosen
+from zkllm.operations.norm.exact import Norm, Normalised, layer_norm, prove
+from zkllm.tensors import IntArray
+
+
+@dataclass(frozen=True)
+class AttentionValues:
+    """All inner values of an attention unit, heads outermost: [h, T, d_head]."""
+
+    query: IntArray
+    key: IntArray
+    value: IntArray
+    attended: Attended
+    output: IntArray
+    """[T, d]."""
+
+
+def attention_values(model: ExactModel, name: str, x: IntArray) -> AttentionValues:
+    unit = model.specification.lists[name]
+    values = unit.values(x, model.tensor)
+    (step,) = (step for step in unit.steps if isinstance(step, AttentionStep))
+    q, k, v = (values[read].transpose(1, 0, 2) for read in step.reads)
+    inner = attention(q, k, v, shift=step.numbers.shift, table=model.tensor(step.numbers.exp))
+    return AttentionValues(q, k, v, inner, x + values[unit.writes])
+
+
+def normalise(x: IntArray, n: Norm) -> Normalised:
+    return layer_norm(x, shift=n.shift, epsilon=n.epsilon, gain=n.gain)
+
+
+def norm(unit: str, bound: int, *, d: int, fraction: int, epsilon: tuple[int, int]) -> Norm:
+    """Constants of a LayerNorm as export chooses them, with the bounds that they prove."""
+    n = chosen(bound, d=d, fraction=fraction, epsilon=epsilon)
+    return prove(unit, bound, d=d, shift=n.shift, epsilon=n.epsilon, gain=n.gain)
+
+
+def linear(
+    unit: str, name: str, x: Vector, weight: IntArray, bias: IntArray, shift: int
+) -> tuple[Linear, Vector]:
+    """A linear layer of these integers with its bounds, and what is proven of its output."""
+    dims = (weight.shape[0],), (weight.shape[1],)
+    step = LinearStep(name, ("x",), "y", Linear("w", "b", shift, 0, 0), *dims)
+    proven, output = step.prove(unit, [x], {"w": weight, "b": bias}.__getitem__)
+    return proven.numbers, output
