@@ -345,6 +345,27 @@ def test_other_units_and_tables_are_unsupported(model: ExactModel, tiny_model: E
     assert "EXP table" in units.unsupported(other, UNIT, RECIPE)
 
 
+@pytest.mark.parametrize("unit", ["embed", "mlp[0]", "mlp[1]", "head", "attention[2]", "none"])
+def test_units_with_a_step_that_has_no_reading_are_unsupported(
+    demo_model: ExactModel, unit: str
+) -> None:
+    reason = f"{unit}: ezkl proves attention units only"
+    assert units.unsupported(demo_model.specification, unit, RECIPE) == reason
+    with pytest.raises(UnsupportedModel, match="ezkl proves attention units only"):
+        units.circuit_of(demo_model.specification, unit, TOKENS, RECIPE, demo_model.tensor)
+
+
+def test_what_a_list_cannot_say(demo_model: ExactModel) -> None:
+    lists = demo_model.specification.lists
+    for unit, message in (
+        (lists["embed"], "embed: ezkl has no words for token ids"),
+        (lists["head"], "head: ezkl has no words for token ids"),
+        (lists["mlp[0]"], "gelu: ezkl has no words for the operation activation"),
+    ):
+        with pytest.raises(UnsupportedModel, match=message):
+            units.build(unit, TOKENS, RECIPE, demo_model.tensor)
+
+
 def test_a_table_of_another_content_is_unsupported(model: ExactModel) -> None:
     """The parameters may lie: what counts is the digest of the stored table."""
     spec = model.specification
@@ -359,3 +380,46 @@ def test_a_table_of_another_content_is_unsupported(model: ExactModel) -> None:
 def test_other_lengths_are_refused(model: ExactModel) -> None:
     with pytest.raises(UnsupportedModel, match="expected a run of 8 or 16 positions, got 7"):
         unit_circuit(model, 7)
+
+
+# Lists of steps, whatever they are
+
+
+def test_steps_may_stand_in_any_order(model: ExactModel, public: Public, exp: Lookup) -> None:
+    """What the unit gives may be read by a step too, which then reads its boundaries."""
+    listed = model.specification.lists[UNIT]
+    query = next(step for step in listed.steps if step.name == "query")
+    again = replace(query, name="again", reads=("change",), writes="unread")
+    unit = replace(listed, steps=(again, *reversed(listed.steps)))
+    built = units.build(unit, TOKENS, RECIPE, model.tensor)
+    readings.honest(built, public, exp)
+    false = public["output"] + 1
+    refused = readings.violations(built, forge(built, public | {"output": false}, exp, {}))
+    assert set(refused) == {"out.remainder"}
+
+
+def test_a_unit_that_gives_rows_alone(model: ExactModel, public: Public, exp: Lookup) -> None:
+    """Without a residual connection, and with a last step that is no division by a constant."""
+    listed = model.specification.lists[UNIT]
+    norm = next(step for step in listed.steps if step.name == "norm")
+    unit = replace(listed, steps=(norm,), writes=norm.writes, residual=False)
+    built = units.build(unit, TOKENS, RECIPE, model.tensor)
+    output = unit.run(public["x"], model.tensor)
+    readings.honest(built, public | {"output": output}, exp)
+    for by in (-1, 1):
+        false = output.copy()
+        false[4, 4] += by
+        values = forge(built, public | {"output": false}, exp, {})
+        assert set(readings.violations(built, values)) == {"norm"}
+
+
+def test_a_unit_that_nothing_gives_is_none(model: ExactModel) -> None:
+    """Its output would be tied to nothing: any would be proved."""
+    listed = model.specification.lists[UNIT]
+    for unit in (
+        replace(listed, steps=listed.steps[:-1]),
+        replace(listed, writes="x"),
+        replace(listed, steps=()),
+    ):
+        with pytest.raises(ValueError, match=r"attention\[0\]: no step writes"):
+            units.build(unit, TOKENS, RECIPE, model.tensor)
