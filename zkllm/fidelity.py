@@ -70,6 +70,7 @@ def measure(
     spec = model.specification
     network, weights = checkpoint.architecture, checkpoint.tensors
     first, count = spec.architecture.first_block, spec.architecture.blocks
+    text = spec.kind == "text"
     same = total = 0
     losses = {"float32": 0.0, "exact": 0.0}
     predicted, divergence, error, norm = 0, 0.0, 0.0, 0.0
@@ -77,10 +78,10 @@ def measure(
         progress(f"fidelity: {total} of at most {MAX_TOKENS} positions")
         with np.errstate(over="ignore", invalid="ignore"):
             hidden = network.hidden(weights, ids, first + count)
-            logits = None if spec.head is None else network.logits(weights, hidden[-1])
+            logits = network.logits(weights, hidden[-1]) if text else None
         if not np.isfinite(hidden[-1] if logits is None else logits).all():
             raise UnsupportedModel(f"the float32 model overflows on {source}: it is no reference")
-        if spec.embed is not None:
+        if text:
             boundaries = reference.forward(model, ids)
         else:
             rows = quantise(
@@ -106,7 +107,7 @@ def measure(
         losses["float32"] -= float(float_log[rows_index, targets].sum())
         losses["exact"] -= float(exact_log[rows_index, targets].sum())
     relative = math.sqrt(error / norm) if norm else 0.0
-    if spec.head is None:
+    if not text:
         return Fidelity(source, total, None, None, None, relative)
     gap = (losses["exact"] - losses["float32"]) / max(1, predicted)
     # logits may lie so far apart that no float holds the ratio
