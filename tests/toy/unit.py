@@ -1,0 +1,46 @@
+"""A unit with the toy between operations of the package, and its weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.toy.exact import Square, SquareStep
+from zkllm.operations.linear.exact import Linear, LinearStep
+from zkllm.operations.norm.exact import Norm, NormStep
+from zkllm.operations.step import Dims
+from zkllm.operations.unit import Rows, Unit
+from zkllm.tensors import IntArray
+
+WIDTH = 6
+BOUND = 5000
+
+
+def made() -> tuple[Unit, dict[str, IntArray]]:
+    """x + project(expand(norm(x))²), with proven bounds; inner values have two dimensions."""
+    random = np.random.default_rng(7)
+    tensors: dict[str, IntArray] = {}
+
+    def layer(
+        name: str, reads: str, writes: str, inner: Dims, outer: Dims, shift: int
+    ) -> LinearStep:
+        n, m = int(np.prod(inner)), int(np.prod(outer))
+        weight, bias = f"toy.{name}.weight", f"toy.{name}.bias"
+        tensors[weight] = random.integers(-100, 101, (n, m))
+        tensors[bias] = random.integers(-1000, 1001, m)
+        return LinearStep(name, (reads,), writes, Linear(weight, bias, shift, 0, 0), inner, outer)
+
+    steps = (
+        NormStep("norm", ("x",), "normal", Norm(0, 5, 157, 0, 0, 0), WIDTH),
+        layer("expand", "normal", "wide", (WIDTH,), (2, 5), 6),
+        SquareStep("square", ("wide",), "squared", Square(0, 0), (2, 5)),
+        layer("project", "squared", "change", (2, 5), (WIDTH,), 9),
+    )
+    unit = Unit("toy", Rows(WIDTH, BOUND), Rows(WIDTH, 0), steps)
+    return unit.prove(tensors.__getitem__), tensors
+
+
+def rows(tokens: int) -> IntArray:
+    """Rows within the bound, at the bound among them."""
+    x = np.random.default_rng(3).integers(-BOUND, BOUND + 1, (tokens, WIDTH))
+    x[0] = [BOUND, -BOUND] * (WIDTH // 2)
+    return x
