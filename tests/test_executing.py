@@ -480,9 +480,10 @@ def test_a_graph_that_cannot_be_opened_is_a_backend_error(
         Executor(fresh, "cpu")
 
 
-def test_the_weights_are_not_kept_as_int64(fresh: ExactModel) -> None:
+def test_the_model_keeps_no_weights_that_were_read_for_graphs(fresh: ExactModel) -> None:
     Executor(fresh, "cpu")
     assert fresh._tensors == {}
+    assert fresh._stored == {}
 
 
 # Devices

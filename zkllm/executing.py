@@ -63,14 +63,17 @@ class Executor:
         graphs = compile_graphs(model.specification)
         check_compiled(model, graphs)
         self._units = self._specification.lists
-        # The sessions read these arrays for as long as they are there.
-        self._weights = {name: model.stored(name) for name in model.specification.tensors}
+        # a model of its own: the caller's does not keep what was read for the graphs
+        own = ExactModel(self._specification, model.folder) if model.folder else model
+        # The graphs read these arrays for as long as they are there.
+        self._weights = {name: own.stored(name) for name in self._specification.tensors}
         compiled = {
             name: Compiled(graphs[name], {n: self._weights[n] for n in _tensors_of(unit)})
             for name, unit in self._units.items()
         }
         self._graphs, self.device = open_graphs(compiled, device, threads, optimisation, note)
-        self._self_test(model)
+        self._self_test(own)
+        own.forget()
 
     def run_unit(self, name: str, x: IntArray, past: Past | None = None) -> tuple[IntArray, Past]:
         """What unit `name` gives for `x`, and what it keeps of all positions, those of `past` too.
@@ -169,8 +172,6 @@ class Executor:
 
         Raises `BackendError` where they differ: a device, a driver or an optimiser that rounds.
         """
-        # a model of its own: its cache of int64 weights goes when the test is over
-        fresh = ExactModel(self._specification, model.folder) if model.folder else model
         random = np.random.default_rng(_SELF_TEST_SEED)
         tokens = min(_SELF_TEST_ROWS, self._specification.architecture.context)
         tested: set[tuple[type, ...]] = set()
@@ -185,8 +186,7 @@ class Executor:
                 bound = unit.input.bound
                 x = random.integers(-bound, bound + 1, (tokens, unit.input.width))
             got, _ = self.run_unit(name, x)
-            expected = reference.run_unit(fresh, name, x)
-            fresh.forget()
+            expected = reference.run_unit(model, name, x)
             if not np.array_equal(expected, got):
                 place = tuple(int(i) for i in np.argwhere(expected != got)[0])
                 raise BackendError(

@@ -192,11 +192,8 @@ NAMED = {
     "demonstrating.py": "what the demo demonstrates",
     "inspecting.py": "commitments to weights are artefacts of their own",
     "cli/demo.py": "the extra `ezkl`",
-    "cli/srs.py": "the parameters of ezkl's ceremony",
     "cli/export.py": "the preset `ezkl`",
     "diagnosing.py": "the extra `ezkl`",
-    "exact/quantise.py": "the preset `ezkl` and its EXP table",
-    "exact/specification.py": "the EXP table `ezkl`",
     "extras.py": "the package ezkl",
 }
 """The files that name a backend, or something else by the same name, and why."""
