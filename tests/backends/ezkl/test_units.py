@@ -21,8 +21,7 @@ from zkllm.digests import sha256
 from zkllm.engines.ezkl import lowering, readings, recipe
 from zkllm.engines.ezkl.circuit import Circuit
 from zkllm.engines.ezkl.exp import Lookup, recipe_lookup
-from zkllm.engines.ezkl.expressions import Values, integers
-from zkllm.engines.ezkl.recipe import FIELD
+from zkllm.engines.ezkl.expressions import FIELD, Values, integers
 from zkllm.errors import ConstraintViolation, UnsupportedModel
 from zkllm.exact import reference
 from zkllm.exact.format1 import Attention

@@ -11,10 +11,10 @@ from typing import Any
 from zkllm.engines.ezkl import lowering, readings, recipe
 from zkllm.engines.ezkl.circuit import Circuit
 from zkllm.engines.ezkl.exp import Lookup
-from zkllm.engines.ezkl.expressions import Expression, Integers, Values, integers
+from zkllm.engines.ezkl.expressions import FIELD, Expression, Integers, Values, integers
 from zkllm.engines.ezkl.process import call
 from zkllm.engines.ezkl.proofs import input_json
-from zkllm.engines.ezkl.recipe import FIELD, Recipe, Window
+from zkllm.engines.ezkl.recipe import Recipe, Window
 from zkllm.tensors import IntArray
 
 Override = Callable[[Integers, Values], Integers]

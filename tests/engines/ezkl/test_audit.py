@@ -23,9 +23,10 @@ from onnx import TensorProto, helper, numpy_helper
 from zkllm.digests import sha256
 from zkllm.engines.ezkl.audit import Relation, Report, audit, check, layout, symbol
 from zkllm.engines.ezkl.audit.layout import Layout, read_layout
-from zkllm.engines.ezkl.audit.pk import MODULUS, ProvingKey, read_proving_key
+from zkllm.engines.ezkl.audit.pk import ProvingKey, read_proving_key
 from zkllm.engines.ezkl.audit.settings import Table, read_settings
 from zkllm.engines.ezkl.audit.tables import table_problems
+from zkllm.engines.ezkl.expressions import FIELD
 from zkllm.engines.ezkl.process import call
 from zkllm.errors import InputError
 
@@ -677,7 +678,7 @@ def test_files_that_are_not_there_are_errors(good_chain: Circuit, tmp_path: Path
 )
 def test_tables_that_are_not_known(tables: list[Table], problem: str) -> None:
     low, high = -20, 3
-    column = [value % MODULUS for value in (*range(low, high + 1), low, low, *[0] * 6)]
+    column = [value % FIELD for value in (*range(low, high + 1), low, low, *[0] * 6)]
     nothing = np.zeros((0, 32))
     key = ProvingKey(5, [column, [0] * 32, [0] * 32], nothing > 0, nothing.astype(int), sha256(b""))
     problems = table_problems(key, tables, (low, high), 0)
@@ -764,7 +765,7 @@ def test_a_polynomial_of_another_length(good_chain: Circuit) -> None:
 def test_a_field_element_that_is_not_reduced(good_chain: Circuit) -> None:
     data = bytearray(good_chain.pk.read_bytes())
     place = element(good_chain, 0, 0)
-    data[place : place + 32] = MODULUS.to_bytes(32, "little")
+    data[place : place + 32] = FIELD.to_bytes(32, "little")
     with pytest.raises(InputError, match="a field element is not reduced"):
         read_proving_key(bytes(data))
 
@@ -783,4 +784,4 @@ def test_a_permutation_that_is_none(good_chain: Circuit) -> None:
 
 def test_symbols_differ_by_table_and_argument() -> None:
     assert len({symbol("Exp", 1), symbol("Exp", 2), symbol("ACosh", 1)}) == 3
-    assert symbol("Exp", 1 + MODULUS) == symbol("Exp", 1)
+    assert symbol("Exp", 1 + FIELD) == symbol("Exp", 1)

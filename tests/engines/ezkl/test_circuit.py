@@ -10,8 +10,8 @@ from zkllm import integers as whole
 from zkllm.engines.ezkl import readings, recipe
 from zkllm.engines.ezkl.circuit import Circuit
 from zkllm.engines.ezkl.exp import recipe_lookup, recipe_table
-from zkllm.engines.ezkl.expressions import integers
-from zkllm.engines.ezkl.recipe import FIELD, Window
+from zkllm.engines.ezkl.expressions import FIELD, integers
+from zkllm.engines.ezkl.recipe import Window
 from zkllm.errors import BackendError, ConstraintViolation, UnsupportedModel
 from zkllm.tensors import IntArray, magnitude_type, tensor_digest
 

@@ -10,7 +10,7 @@ from tests.engines.ezkl.circuits import Compiled, Override, bump, forge, small_r
 from zkllm.engines.ezkl import readings
 from zkllm.engines.ezkl.circuit import Circuit
 from zkllm.engines.ezkl.exp import Lookup, recipe_lookup, recipe_table
-from zkllm.engines.ezkl.recipe import FIELD
+from zkllm.engines.ezkl.expressions import FIELD
 from zkllm.operations.attention.exact import attention
 from zkllm.tensors import IntArray
 

@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from zkllm.errors import UnsupportedModel
 
+FIELD = 0x30644E72E131A029B85045B68181585D2833E84879B9709143E1F593F0000001
+"""Order of BN254's scalar field, over which every equation of a circuit holds."""
+
 Integers = npt.NDArray[np.object_]
 """Python integers of any size."""
 Operation = Literal[

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from zkllm.engines.ezkl.recipe import FIELD
+from zkllm.engines.ezkl.expressions import FIELD
 from zkllm.errors import BackendError, InvalidBundle
 
 MAX_PROOF = 1 << 16

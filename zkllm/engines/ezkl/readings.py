@@ -9,8 +9,7 @@ import numpy as np
 
 from zkllm.engines.ezkl.circuit import Circuit
 from zkllm.engines.ezkl.exp import Lookup
-from zkllm.engines.ezkl.expressions import Expression, Integers, Values, each, integers
-from zkllm.engines.ezkl.recipe import FIELD
+from zkllm.engines.ezkl.expressions import FIELD, Expression, Integers, Values, each, integers
 from zkllm.errors import BackendError, ConstraintViolation
 from zkllm.tensors import IntArray
 

@@ -11,9 +11,6 @@ from zkllm.data import bundled
 from zkllm.digests import Digest
 from zkllm.errors import BackendError
 
-FIELD = 21888242871839275222246405745257275088548364400416034343698204186575808495617
-"""Order of BN254's scalar field, over which every equation of a circuit holds."""
-
 _UNUSABLE_ROWS = 8
 """Rows that a lookup table cannot fill: halo2's five blinding factors and three rows more."""
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from zkllm.digests import Digest, sha256, sha256_file
+from zkllm.engines.ezkl.expressions import FIELD
 from zkllm.engines.ezkl.process import call
 from zkllm.errors import BackendError, InputError, InvalidBundle, UnsafePath, UntrustedMaterial
 from zkllm.files import read_limited, write_atomically
@@ -33,7 +34,7 @@ _DEVELOPMENT_MEMORY = 4 << 30
 
 _BASE_FIELD = 21888242871839275222246405745257275088696311157297823662689037894645226208583
 """Order of the field over which BN254's curve y² = x³ + 3 is defined."""
-_HALF = (21888242871839275222246405745257275088548364400416034343698204186575808495617 + 1) // 2
+_HALF = (FIELD + 1) // 2
 """1/2 modulo the order of the curve."""
 _MONTGOMERY = 1 << 256
 """Coordinates are stored multiplied by this."""

@@ -19,7 +19,7 @@ from zkllm.engines.ezkl.audit.layout import (
     compressed_selectors_match,
     read_layout,
 )
-from zkllm.engines.ezkl.audit.pk import MODULUS, ProvingKey, read_proving_key
+from zkllm.engines.ezkl.audit.pk import ProvingKey, read_proving_key
 from zkllm.engines.ezkl.audit.settings import (
     COMMITTED,
     FIXED,
@@ -29,6 +29,7 @@ from zkllm.engines.ezkl.audit.settings import (
     settings_problems,
 )
 from zkllm.engines.ezkl.audit.tables import table_problems
+from zkllm.engines.ezkl.expressions import FIELD
 from zkllm.errors import InputError
 from zkllm.files import read_limited
 
@@ -152,9 +153,9 @@ class _Comparison:
         self._report = report
         self._variable: npt.NDArray[np.int64] = variables(key)
         self._tied = np.bincount(self._variable)[self._variable] > 1
-        self._inputs = [[secrets.randbelow(MODULUS) for _ in range(n)] for n in relation.sizes]
-        outputs, lookups = relation.evaluate(self._inputs, MODULUS)
-        self._outputs = [value % MODULUS for value in outputs]
+        self._inputs = [[secrets.randbelow(FIELD) for _ in range(n)] for n in relation.sizes]
+        outputs, lookups = relation.evaluate(self._inputs, FIELD)
+        self._outputs = [value % FIELD for value in outputs]
         self._lookups = lookups
 
     def run(self) -> None:
@@ -231,7 +232,7 @@ class _Comparison:
 
     def _compare_lookups(self, evaluation: Evaluation) -> None:
         for table in sorted({*evaluation.lookups, *self._lookups}):
-            demanded = [value % MODULUS for value in self._lookups.get(table, [])]
+            demanded = [value % FIELD for value in self._lookups.get(table, [])]
             missing, extra = _difference(demanded, evaluation.lookups.get(table, []))
             if missing or extra:
                 self._problem(

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from zkllm.engines.ezkl.audit.layout import ACCUMULATING, Gate, Layout
-from zkllm.engines.ezkl.audit.pk import MODULUS, ProvingKey
+from zkllm.engines.ezkl.audit.pk import ProvingKey
+from zkllm.engines.ezkl.expressions import FIELD
 
 _LEFT, _RIGHT, _RESULT = range(3)
 
@@ -26,8 +27,8 @@ def symbol(table: str, argument: int) -> int:
     Random arguments lie in no window, so an audit cannot look anything up. It replaces each table
     by a fixed random function; what holds for that one holds for whatever the table contains.
     """
-    text = f"{table}:{argument % MODULUS}".encode()
-    return int.from_bytes(hashlib.blake2b(text).digest(), "little") % MODULUS
+    text = f"{table}:{argument % FIELD}".encode()
+    return int.from_bytes(hashlib.blake2b(text).digest(), "little") % FIELD
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +135,11 @@ def _advance(step: Step, evaluation: Evaluation) -> bool:
     if not all(operand in values for operand in step.operands):
         return False
     operands = [values[operand] for operand in step.operands]
-    value = _compute(step.gate, operands) % MODULUS
+    value = _compute(step.gate, operands) % FIELD
     if step.gate.operation == "LOOKUP":
         evaluation.lookups.setdefault(step.gate.table, []).append(operands[0])
     if values.setdefault(step.result, value) != value:
-        evaluation.assertions.append((step, (value - values[step.result]) % MODULUS))
+        evaluation.assertions.append((step, (value - values[step.result]) % FIELD))
     return True
 
 
@@ -169,5 +170,5 @@ def _dot(operands: list[int]) -> int:
 def _product(operands: Iterable[int]) -> int:
     product = 1
     for operand in operands:
-        product = product * operand % MODULUS
+        product = product * operand % FIELD
     return product

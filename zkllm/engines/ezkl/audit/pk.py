@@ -22,18 +22,16 @@ import numpy as np
 import numpy.typing as npt
 
 from zkllm.digests import Digest, sha256
+from zkllm.engines.ezkl.expressions import FIELD
 from zkllm.errors import InputError
-
-MODULUS = 0x30644E72E131A029B85045B68181585D2833E84879B9709143E1F593F0000001
-"""The scalar field of BN254, in which circuits compute."""
 
 _VERSION = 3
 _GENERATOR = 7
 _TWO_ADICITY = 28
-_DELTA = pow(_GENERATOR, 1 << _TWO_ADICITY, MODULUS)
+_DELTA = pow(_GENERATOR, 1 << _TWO_ADICITY, FIELD)
 """The coset of permutation column i is DELTA^i times the domain."""
-_MONTGOMERY = (1 << 256) % MODULUS
-_MONTGOMERY_INVERSE = pow(_MONTGOMERY, -1, MODULUS)
+_MONTGOMERY = (1 << 256) % FIELD
+_MONTGOMERY_INVERSE = pow(_MONTGOMERY, -1, FIELD)
 _SCALAR = 32
 _POINT = 64
 _MAX_EXTENSION = 8
@@ -188,9 +186,9 @@ def _integers(piece: memoryview) -> list[int]:
         value = seen.get(raw)
         if value is None:
             stored = int.from_bytes(raw, "little")
-            if stored >= MODULUS:
+            if stored >= FIELD:
                 raise ValueError("a field element is not reduced")
-            value = seen[raw] = stored * _MONTGOMERY_INVERSE % MODULUS
+            value = seen[raw] = stored * _MONTGOMERY_INVERSE % FIELD
         values.append(value)
     return values
 
@@ -198,15 +196,15 @@ def _integers(piece: memoryview) -> list[int]:
 def _successors(permutations: list[memoryview], logrows: int) -> npt.NDArray[np.int64]:
     """Decode permutation polynomials: the value DELTA^i·ω^j at a cell names cell (i, j) as next."""
     rows = 1 << logrows
-    omega = pow(_GENERATOR, (MODULUS - 1) >> logrows, MODULUS)
+    omega = pow(_GENERATOR, (FIELD - 1) >> logrows, FIELD)
     cell_of: dict[bytes, int] = {}
     coset = _MONTGOMERY
     for column in range(len(permutations)):
         value = coset
         for row in range(rows):
             cell_of[value.to_bytes(_SCALAR, "little")] = column * rows + row
-            value = value * omega % MODULUS
-        coset = coset * _DELTA % MODULUS
+            value = value * omega % FIELD
+        coset = coset * _DELTA % FIELD
     successors = np.empty((len(permutations), rows), np.int64)
     for column, piece in enumerate(permutations):
         for row in range(rows):

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zkllm.engines.ezkl.audit.pk import MODULUS, ProvingKey
+from zkllm.engines.ezkl.audit.pk import ProvingKey
 from zkllm.engines.ezkl.audit.settings import Table
 from zkllm.engines.ezkl.exp import FLOAT32_E, exp_ezkl
+from zkllm.engines.ezkl.expressions import FIELD
 
 RESERVED_ROWS = 8
 """A table fills all rows of its column but these."""
@@ -49,7 +50,7 @@ def _holds(column: Sequence[int], expected: Sequence[int]) -> bool:
     """Whether `column` is `expected`, its first entry repeated up to the blinding rows, zeros."""
     filler = [expected[0]] * 2
     blinding = [0] * (len(column) - len(expected) - len(filler))
-    return list(column) == [value % MODULUS for value in (*expected, *filler, *blinding)]
+    return list(column) == [value % FIELD for value in (*expected, *filler, *blinding)]
 
 
 def _entries(table: Table, window: tuple[int, int], logrows: int) -> list[int] | None:
