@@ -16,9 +16,7 @@ import zkllm
 
 Graph = dict[str, set[str]]
 
-KNOWN = {
-    ("zkllm.checkpoints", "zkllm.exact"): "the sizes that a model may have stand in exact/limits",
-}
+KNOWN: dict[tuple[str, str], str] = {}
 """Imports of a room by another that close a circle, each with its reason; none may be added."""
 
 
