@@ -333,7 +333,7 @@ def test_linear_bounds_every_row_there_is(
     weight: list[list[int]], bias: list[int], shift: int, entries: list[int], length: int
 ) -> None:
     w, b = np.array(weight), np.array(bias)
-    layer, output = proven_linear("unit", "layer", bounds.Vector(entries, length), w, b, shift)
+    layer, output = proven_linear("unit", "layer", bounds.vector(entries, length), w, b, shift)
     half = (1 << shift) >> 1
     for row in itertools.product(*(range(-n, n + 1) for n in entries)):
         if sum(n * n for n in row) > length * length:
@@ -350,17 +350,17 @@ def test_linear_bounds_every_row_there_is(
 def test_linear_bounds_are_not_loose() -> None:
     """Cauchy-Schwarz where the norm is short, absolute values where the entries are."""
     w, b = np.array([[3], [4]]), np.array([7])
-    short, _ = proven_linear("u", "l", bounds.Vector([100, 100], 10), w, b, 0)
-    small, _ = proven_linear("u", "l", bounds.Vector([1, 2], 100), w, b, 0)
+    short, _ = proven_linear("u", "l", bounds.vector([100, 100], 10), w, b, 0)
+    small, _ = proven_linear("u", "l", bounds.vector([1, 2], 100), w, b, 0)
     assert (short.accumulator, small.accumulator) == (5 * 10 + 7, 3 + 8 + 7)
-    rounded, _ = proven_linear("u", "l", bounds.Vector([100, 100], 10), w, b, 3)
+    rounded, _ = proven_linear("u", "l", bounds.vector([100, 100], 10), w, b, 3)
     assert (rounded.accumulator, rounded.output) == (50 + 7 + 4, 61 // 8 + 1)
 
 
 def test_rounding_counts_in_the_length_of_a_row() -> None:
     """Sixty-four halves are rounded up to a row of length 8, twice as long as before."""
     w, b = np.ones((1, 64), dtype=np.int64), np.zeros(64, dtype=np.int64)
-    _, output = proven_linear("u", "l", bounds.Vector([1], 1), w, b, 1)
+    _, output = proven_linear("u", "l", bounds.vector([1], 1), w, b, 1)
     y = linear(np.array([[1]]), w, b, shift=1)
     assert int((y * y).sum()) == 64
     assert output.norm == 8
@@ -386,7 +386,7 @@ def test_ceil_sqrt(n: int) -> None:
 
 
 def test_an_accumulator_beyond_float64_is_refused() -> None:
-    x = bounds.Vector([1 << 30], 1 << 30)
+    x = bounds.vector([1 << 30], 1 << 30)
     weight = np.array([[1 << 22]])
     with pytest.raises(
         UnsupportedModel,
@@ -403,7 +403,7 @@ def test_a_negative_shift_is_refused() -> None:
         proven_linear(
             "head",
             "logits",
-            bounds.Vector([1], 1),
+            bounds.vector([1], 1),
             np.eye(1, dtype=np.int64),
             np.zeros(1, dtype=np.int64),
             -2,

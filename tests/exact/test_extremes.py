@@ -206,7 +206,7 @@ def test_linear_bounds_are_those_of_python(
     accumulator, outputs, length = oracle.linear_bounds(weight, bias, shift, entries, norm)
 
     def proven() -> tuple[Any, bounds.Vector]:
-        x = bounds.Vector(entries, norm)
+        x = bounds.vector(entries, norm)
         w, b = np.array(weight, dtype=np.int64), np.array(bias, dtype=np.int64)
         return proven_linear("unit", "layer", x, w, b, shift)
 

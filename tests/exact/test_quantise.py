@@ -280,7 +280,7 @@ def test_the_bound_of_a_product_is_that_of_the_widest_head(tiny_checkpoint: Chec
     """The same value for a head alone, from its own columns, and less than for all heads."""
     specification, tensors = build(tiny_checkpoint, PRECISIONS["wide"])
     unit = specification.attention[0]
-    x = bounds.Vector([unit.norm.output] * 32, unit.norm.output)
+    x = bounds.vector([unit.norm.output] * 32, unit.norm.output)
     products = []
     for start in (0, 16):
         part = slice(start, start + 16)

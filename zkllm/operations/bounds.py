@@ -22,19 +22,23 @@ _ROOM = 1 << 17
 class Vector:
     """What is proven about a row of a value: a bound for each entry and one for its 2-norm."""
 
-    entries: list[int]
-    """In the order of the row, however many dimensions it has."""
+    width: int
+    """Number of entries, however many dimensions the row has."""
+    largest: int
+    """Bound on every entry."""
     norm: int
-    by_columns: bool = False
+    by_columns: bool
     """Whether `norm` holds too for entries that are taken from different rows.
 
     It does where it is a sum over columns, and does not where it rests on what one row is.
     """
+    apart: list[int] | None = None
+    """Bounds of the entries, in their order, where they are not all the same."""
 
     @property
-    def largest(self) -> int:
-        """Bound on every entry."""
-        return max(self.entries)
+    def entries(self) -> list[int]:
+        """A bound for each entry, in their order."""
+        return [self.largest] * self.width if self.apart is None else self.apart
 
     @property
     def mixed(self) -> int:
@@ -42,10 +46,14 @@ class Vector:
         return self.norm if self.by_columns else length(self.entries)
 
 
+def vector(entries: list[int], norm: int, *, by_columns: bool = False) -> Vector:
+    """A row with these bounds; `Vector` explains them."""
+    return Vector(len(entries), max(entries), norm, by_columns, entries)
+
+
 def uniform(width: int, bound: int) -> Vector:
     """Rows of `width` entries of which nothing is known but that each is within `bound`."""
-    entries = [bound] * width
-    return Vector(entries, length(entries), by_columns=True)
+    return Vector(width, bound, ceil_sqrt(width * bound * bound), by_columns=True)
 
 
 def length(entries: list[int]) -> int:

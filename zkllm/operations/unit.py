@@ -186,7 +186,7 @@ class Bounds:
                 integers.require(bound, FLOAT64_LIMIT, self._name, "the residual stream")
                 # both ends are public and held to their bounds, and so is what lies between
                 self._require_room(writes, self._input.bound + bound)
-            output = Rows(len(value.entries), bound)
+            output = Rows(value.width, bound)
         steps = tuple(self._steps[part.writes] for part in declared)
         return Unit(self._name, self._input, output, steps, self._reads, writes, residual)
 

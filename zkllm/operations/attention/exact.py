@@ -75,8 +75,8 @@ class AttentionStep(Step):
         numbers = Attend(shift, product, score, self.numbers.exp, total, mixed, v.largest)
         # o is a rounded convex combination of values, per head: ½ more for each entry. Heads may
         # look at different rows.
-        norm = v.mixed + (bounds.ceil_sqrt(len(v.entries)) + 1) // 2
-        output = Vector([n + 1 for n in v.entries], norm, by_columns=True)
+        norm = v.mixed + (bounds.ceil_sqrt(v.width) + 1) // 2
+        output = bounds.vector([n + 1 for n in v.entries], norm, by_columns=True)
         return replace(self, numbers=numbers), output
 
     def tables(self) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ class LinearStep(Step):
         norm = -(-frobenius // (1 << layer.shift)) + (ceil_sqrt(len(outputs)) + 1) // 2
         norm = min(norm, bounds.length(outputs))
         # 2^52 above every term leaves room in the field for the window above any output
-        return replace(self, numbers=proven), Vector(outputs, norm, by_columns=True)
+        return replace(self, numbers=proven), bounds.vector(outputs, norm, by_columns=True)
 
     def require_room(self, unit: str, largest: int) -> None:
         layer = self.numbers

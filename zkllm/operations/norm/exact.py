@@ -48,7 +48,7 @@ class NormStep(Step):
         n, (x,) = self.numbers, given
         proven = prove(unit, x.largest, d=self.width, shift=n.shift, epsilon=n.epsilon, gain=n.gain)
         # ‖x̂‖₂ <= K + ½√d is true of a row, not of entries from different rows
-        value = Vector([proven.output] * self.width, proven.output)
+        value = Vector(self.width, proven.output, proven.output, by_columns=False)
         return replace(self, numbers=proven), value
 
     def work(self, rows: int) -> int:
