@@ -229,7 +229,10 @@ def test_constants_that_no_executor_or_prover_holds(
 TENSORS = [
     name
     for unit in ("embed", "attention[0]", "mlp[0]", "head")
-    for name in small_model().specification.tensors_of(unit)
+    for name in [
+        *small_model().specification.lists[unit].weights(),
+        *small_model().specification.lists[unit].tables(),
+    ]
 ]
 TABLES = {"table.exp": "attention[0]", "table.gelu": "mlp[0]"}
 OUT_OF_RANGE = "a stored integer out of range"

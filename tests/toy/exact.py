@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from zkllm import integers
 from zkllm.integers import FIELD_LIMIT, FLOAT64_LIMIT
-from zkllm.operations.bounds import Vector, length, window
+from zkllm.operations.bounds import Vector, length, vector, window
 from zkllm.operations.step import Dims, Step, Tensors
 from zkllm.tensors import IntArray
 
@@ -42,7 +42,7 @@ class SquareStep(Step):
         proven = replace(self, numbers=Square(x.largest, largest))
         # provers confine y to the window of its bound, and x to its own
         proven.require_room(unit, window(largest))
-        return proven, Vector(entries, length(entries), by_columns=True)
+        return proven, vector(entries, length(entries), by_columns=True)
 
     def require_room(self, unit: str, largest: int) -> None:
         confined = window(self.numbers.input) ** 2 + largest

@@ -78,6 +78,23 @@ class Head:
 Record: TypeAlias = Embed | Attention | Mlp | Head
 
 
+@dataclass(frozen=True)
+class Records:
+    """The units of a specification, as its fields."""
+
+    embed: Embed | None
+    attention: tuple[Attention, ...]
+    mlp: tuple[Mlp, ...]
+    head: Head | None
+
+    def named(self, first_block: int) -> dict[str, Record]:
+        """All units by name, in the order of the computation."""
+        found: dict[str, Record] = {} if self.embed is None else {"embed": self.embed}
+        for block, units in enumerate(zip(self.attention, self.mlp, strict=True), first_block):
+            found |= zip((f"attention[{block}]", f"mlp[{block}]"), units, strict=True)
+        return found if self.head is None else found | {"head": self.head}
+
+
 def read(name: str, record: Record, a: Architecture, bound: int) -> Unit:
     """The unit that `record` stands for; `bound` is that of the rows that it reads.
 

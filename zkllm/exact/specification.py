@@ -15,14 +15,13 @@ from typing import Literal
 from zkllm.digests import Digest, canonical_json, parse_canonical_json, tagged
 from zkllm.errors import InvalidBundle, UnsupportedVersion
 from zkllm.exact import format1
-from zkllm.exact.format1 import Attention, Head, Mlp, Record
+from zkllm.exact.format1 import Record
 from zkllm.exact.limits import MAX_TABLE, check_numbers, check_sizes
 from zkllm.integers import FLOAT64_LIMIT
-from zkllm.operations.embed.exact import Embed
 from zkllm.operations.precision import Fractions
 from zkllm.operations.step import Step
 from zkllm.operations.tables import ActivationKind, ExpTable
-from zkllm.operations.unit import Unit
+from zkllm.operations.unit import Rows, Unit
 from zkllm.records import from_json, to_json, word
 from zkllm.sizes import MAX_STOP_IDS
 from zkllm.tensors import TensorType
@@ -64,7 +63,7 @@ class StoredTensor:
 
 
 @dataclass(frozen=True)  # without slots, which leave no room for what is worked out once
-class Specification:
+class Specification(format1.Records):
     """An exact model, up to the integers of its tensors, which it names by digest."""
 
     format: int
@@ -76,10 +75,6 @@ class Specification:
     exp: ExpTable
     input: int
     """Bound on |x| at the first boundary: proven for `text`, demanded for `fragment`."""
-    embed: Embed | None
-    attention: tuple[Attention, ...]
-    mlp: tuple[Mlp, ...]
-    head: Head | None
     tensors: dict[str, StoredTensor]
     tokenizer: Digest | None
     """Digest of tokenizer.json; none for a fragment."""
@@ -94,23 +89,16 @@ class Specification:
 
     @functools.cached_property
     def _units(self) -> Mapping[str, Record]:
-        named: dict[str, Record] = {}
-        if self.embed is not None:
-            named["embed"] = self.embed
-        for i, (attention, mlp) in enumerate(zip(self.attention, self.mlp, strict=True)):
-            block = self.architecture.first_block + i
-            named[f"attention[{block}]"] = attention
-            named[f"mlp[{block}]"] = mlp
-        if self.head is not None:
-            named["head"] = self.head
-        return named
+        return self.named(self.architecture.first_block)
 
     @functools.cached_property
     def lists(self) -> Mapping[str, Unit]:
         """All units as lists of steps, by name, in the order of the computation."""
-        bounds = {"embed": self.input, **self._input_bounds}
-        a = self.architecture
-        return {name: format1.read(name, r, a, bounds[name]) for name, r in self._units.items()}
+        found, bound = dict[str, Unit](), self.input
+        for name, record in self._units.items():
+            found[name] = unit = format1.read(name, record, self.architecture, bound)
+            bound = unit.output.bound if isinstance(unit.output, Rows) else bound
+        return found
 
     @functools.cached_property
     def readers(self) -> Mapping[str, tuple[Step, ...]]:
@@ -124,20 +112,16 @@ class Specification:
 
     def boundary_bounds(self) -> list[int]:
         """Bound of every boundary: input of the first block, then output of every block unit."""
-        bounds = [self.input]
-        for attention, mlp in zip(self.attention, self.mlp, strict=True):
-            bounds += [attention.output, mlp.output]
-        return bounds
+        blocks = [unit for unit in self.lists.values() if isinstance(unit.input, Rows)]
+        outputs = [unit.output.bound for unit in blocks if isinstance(unit.output, Rows)]
+        return [self.input, *outputs]
 
     def input_bound(self, unit: str) -> int:
         """The proven bound of the rows that `unit`, any but `embed`, reads."""
-        return self._input_bounds[unit]
-
-    @functools.cached_property
-    def _input_bounds(self) -> Mapping[str, int]:
-        readers = [name for name in self.units() if name != "embed"]
-        # a fragment's last boundary has no reader
-        return dict(zip(readers, self.boundary_bounds(), strict=False))
+        source = self.lists[unit].input
+        if isinstance(source, Rows):
+            return source.bound
+        raise KeyError(unit)
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
@@ -165,10 +149,6 @@ class Specification:
     def size(self) -> int:
         """How many integers all tensors have."""
         return sum(stored.type.size for stored in self.tensors.values())
-
-    def tensors_of(self, unit: str) -> list[str]:
-        """The names of the tensors that `unit` reads, its table included."""
-        return [name for _, name in format1.tensor_names(unit, self.units()[unit])]
 
     def check(self) -> None:
         """Raises `InvalidBundle` unless shapes, names and bounds fit together."""
