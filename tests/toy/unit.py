@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 
 from tests.toy.exact import Square, SquareStep
+from zkllm.exact.model import ExactModel
+from zkllm.exact.specification import Specification, StoredTensor
 from zkllm.operations.linear.exact import Linear, LinearStep
 from zkllm.operations.norm.exact import Norm, NormStep
 from zkllm.operations.step import Dims
 from zkllm.operations.unit import Rows, Unit
-from zkllm.tensors import IntArray
+from zkllm.tensors import IntArray, tensor_digest
 
 WIDTH = 6
 BOUND = 5000
@@ -37,6 +42,19 @@ def made() -> tuple[Unit, dict[str, IntArray]]:
     )
     unit = Unit("toy", Rows(WIDTH, BOUND), Rows(WIDTH, 0), steps)
     return unit.prove(tensors.__getitem__), tensors
+
+
+def model() -> ExactModel:
+    """A model of this unit alone, in memory; its list stands where a format's would be read."""
+    unit, tensors = made()
+    golden = (Path(__file__).resolve().parents[1] / "golden/v1/model/spec.json").read_bytes()
+    stored = {
+        name: StoredTensor("int16", values.shape, tensor_digest(values, "int16"))
+        for name, values in tensors.items()
+    }
+    specification = replace(Specification.from_bytes(golden), tensors=stored)
+    vars(specification)["lists"] = {unit.name: unit}
+    return ExactModel.in_memory(specification, tensors)
 
 
 def rows(tokens: int) -> IntArray:
