@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_an_honest_bundle_is_verified_and_fresh(
     assert list(check(tiny_model, honest, policy)) == list(tiny_model.specification.units())
 
 
-def state(bundle: Bundle, **fields: object) -> Bundle:
+def state(bundle: Bundle, **fields: Any) -> Bundle:
     return replace(bundle, statement=replace(bundle.statement, **fields))
 
 

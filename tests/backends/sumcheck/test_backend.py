@@ -1,6 +1,6 @@
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -272,7 +272,7 @@ def check(
     run: dict[str, Claim],
     evidence: dict[tuple[str, str], bytes],
     keys: Path,
-) -> Iterator[Callable[..., None]]:
+) -> Callable[..., None]:
     """Verify one unit under what lies in `keys`, pinned as it is unless told otherwise."""
 
     def refuse(error: type[Error], match: str, unit: str = "attention[0]", **changes: Any) -> None:
