@@ -12,7 +12,7 @@ import pytest
 
 from tests.commands import zkllm
 from zkllm.digests import canonical_json, sha256
-from zkllm.errors import DigestMismatch
+from zkllm.errors import DigestMismatch, InputError
 from zkllm.exact.model import ExactModel, save
 from zkllm.keys import policy_for, setup
 
@@ -62,3 +62,15 @@ def test_no_model_is_pinned_whose_tokenizer_no_command_takes(
         assert words in done.err
         assert done.err.startswith("error: tokenizer.json: ")
     assert not keys.exists()
+
+
+def test_ezkl_is_demanded_only_where_its_keys_are(demo_model: ExactModel, tmp_path: Path) -> None:
+    """Sumcheck needs none: a policy then has the verifier hold the weights."""
+    (tmp_path / "attention.1").mkdir()
+    for keys, named in ((None, "--keys"), (tmp_path, str(tmp_path))):
+        for backends in ("ezkl", ["ezkl", "sumcheck"]):
+            with pytest.raises(InputError, match="expected keys of ezkl, found none") as caught:
+                policy_for(demo_model, keys, backends=backends)  # type: ignore[arg-type]
+            assert caught.value.message.startswith(f"{named}: ")
+            assert "setup MODEL --backend ezkl --keys DIR" in caught.value.hint
+    assert set(policy_for(demo_model, backends="sumcheck").units.values()) == {"sumcheck"}
