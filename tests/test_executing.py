@@ -19,8 +19,6 @@ from tests.commands import zkllm
 from tests.inner import attention_values, normalise
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import canonical_json, sha256
-from zkllm.engines.onnx import runtime
-from zkllm.engines.onnx.runtime import forbid_emulation
 from zkllm.errors import BackendError, DigestMismatch, InputError, LimitExceeded
 from zkllm.exact import graph, reference
 from zkllm.exact.graph import compile_graphs, compile_units
@@ -547,13 +545,3 @@ def test_cuda_is_asked_for_exact_products(fresh: ExactModel, promised_cuda: list
     ]
     assert promised_cuda[1:] == [["CPUExecutionProvider"]] * 6
     assert os.environ["CUBLAS_EMULATE_DOUBLE_PRECISION"] == "0"
-
-
-def test_emulation_is_forbidden(environment: None) -> None:
-    for variable in runtime._EMULATION:
-        os.environ[variable] = "1"
-    os.environ["CUBLAS_EMULATE_DOUBLE_PRECISION"] = "1"
-    forbid_emulation()
-    left = {name: value for name, value in os.environ.items() if name.startswith("CUBLAS_")}
-    assert left == {"CUBLAS_EMULATE_DOUBLE_PRECISION": "0"}
-    assert "CUBLAS_EMULATION_STRATEGY" in runtime._EMULATION
