@@ -3,31 +3,67 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from tests.engines.ezkl.circuits import Compiled, forge
-from tests.operations.circuits import EXP, RECIPE, circuit_of, honest, steps_off
+from tests.engines.ezkl.circuits import Compiled, forge, run, small_recipe
+from tests.operations.circuits import EXP, circuit_of, honest, steps_off
 from tests.toy import unit as toy
 from tests.toy.exact import SquareStep
+from zkllm.backends.ezkl import units
+from zkllm.backends.ezkl.backend import relation
 from zkllm.engines.ezkl import readings
+from zkllm.engines.ezkl.audit import audit
 from zkllm.errors import BackendError, ConstraintViolation, UnsupportedModel
-from zkllm.operations.unit import Rows
+from zkllm.operations.norm.exact import NormStep
+from zkllm.operations.unit import Rows, Unit
 
 TOKENS = 4
 
 
-def test_an_honest_run_satisfies_it(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """The toy's unit, in a window of 2^11."""
+    unit, tensors = toy.made()
+    chosen = small_recipe()
+    circuit = units.build(unit, TOKENS, chosen, tensors.__getitem__)
+    return Compiled.of(circuit, chosen, tmp_path_factory.mktemp("toy"))
+
+
+def test_an_honest_run_satisfies_it(compiled: Compiled) -> None:
     """In numpy, and in ezkl itself."""
     unit, tensors = toy.made()
-    circuit = circuit_of(unit, TOKENS, tensors)
-    x = toy.rows(TOKENS)
+    circuit, x = compiled.circuit, toy.rows(TOKENS)
     public = {"x": x, "output": honest(unit, circuit, x, tensors)}
     flat = readings.flat_inputs(circuit, readings.honest(circuit, public, EXP))
-    compiled = Compiled.of(circuit, RECIPE, tmp_path)
     assert compiled.outputs(flat) == readings.demanded(circuit, public)
     assert compiled.accepts(flat)
+
+
+def test_no_operand_of_it_is_free(compiled: Compiled) -> None:
+    """What ezkl's key enforces are the equations of its list, and not those of another."""
+    folder, logrows = compiled.folder, compiled.circuit.window.logrows
+    run("gen_srs", path=folder / "srs", logrows=logrows)
+    files = {name: folder / name for name in ("vk", "pk", "srs")}
+    run("setup", compiled=folder / "model.compiled", **files)
+
+    def problems(unit: Unit) -> list[str]:
+        built = units.build(unit, TOKENS, small_recipe(), toy.made()[1].__getitem__)
+        report = audit(folder / "pk", folder / "settings.json", relation(built))
+        assert report.free_operands == []
+        return report.problems
+
+    unit, _ = toy.made()
+    assert problems(unit) == []
+    other = tuple(
+        replace(step, numbers=replace(step.numbers, epsilon=step.numbers.epsilon + 1))
+        if isinstance(step, NormStep)
+        else step
+        for step in unit.steps
+    )
+    assert any(
+        "is not what the relation demands" in each for each in problems(replace(unit, steps=other))
+    )
 
 
 @pytest.mark.parametrize("by", [-1, 1, 1 << 20])
