@@ -21,7 +21,7 @@ from tests.inner import linear as proven_linear
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import UnsupportedModel
 from zkllm.exact.model import ExactModel
-from zkllm.exact.quantise import build, fold_norm
+from zkllm.exact.quantise import build
 from zkllm.operations import bounds
 from zkllm.operations.draft import quantise, weight_fraction
 from zkllm.operations.norm.draft import epsilon_at
@@ -68,24 +68,6 @@ def test_epsilon_is_scaled_without_rounding(
 ) -> None:
     epsilon = Fraction(numerator, denominator)
     assert Fraction(*epsilon_at(epsilon, fraction)) == epsilon * Fraction(2) ** (2 * fraction)
-
-
-# Folding
-
-
-def test_folding_moves_the_affine_part() -> None:
-    random = np.random.default_rng(0)
-    weight, bias = random.normal(size=(5, 3)), random.normal(size=3)
-    gamma, beta, x = random.normal(size=(3, 5))
-    folded, moved = fold_norm(weight, bias, gamma, beta)
-    np.testing.assert_allclose(x @ folded + moved, (gamma * x + beta) @ weight + bias, rtol=1e-12)
-
-
-def test_folding_rounds_a_sum_once() -> None:
-    """A BLAS that adds in its own order would lose the small terms between the large ones."""
-    weight = np.array([[1e16], [1.0], [-1e16], [1.0]])
-    _, moved = fold_norm(weight, np.array([0.5]), np.ones(4), np.ones(4))
-    assert moved.tolist() == [2.5]
 
 
 # The same model everywhere

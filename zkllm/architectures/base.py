@@ -9,6 +9,10 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 from zkllm.architectures.config import Keys
 from zkllm.architectures.float32 import Float32
+from zkllm.operations.draft import Sketch
+from zkllm.operations.head.draft import HeadDraft
+from zkllm.operations.precision import Precision
+from zkllm.operations.tables import ActivationKind
 from zkllm.tensors import FloatArray, IntArray
 
 Weights: TypeAlias = Mapping[str, FloatArray]
@@ -70,6 +74,8 @@ class Layout:
     embedding: str
     """The matrix that is the head too, where both are tied."""
     head: str
+    tied: bool | None = None
+    """Whether they are tied where config.json is silent; none: as the tensors tell."""
     biases: str = ""
     """The key that says whether layers have biases; where they have none, they are zeros."""
     turned: Turned | None = None
@@ -104,8 +110,7 @@ class Architecture(ABC):
     blocks: int
     vocabulary: int
     context: int
-    activation: str
-    """Its name in a specification."""
+    activation: ActivationKind
 
     @classmethod
     @abstractmethod
@@ -115,6 +120,23 @@ class Architecture(ABC):
     @abstractmethod
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Names and shapes of all tensors, the head excepted; in the order of the computation."""
+
+    @abstractmethod
+    def embed(self, weights: Weights, precision: Precision) -> Sketch:
+        """The unit that turns ids into rows, as drafts."""
+
+    @abstractmethod
+    def block(self, weights: Weights, precision: Precision, index: int) -> Iterator[Sketch]:
+        """The units of a block, from rows to rows; what no operation computes is folded."""
+
+    @abstractmethod
+    def head(self, weights: Weights, precision: Precision) -> Sketch:
+        """The unit that chooses ids by rows."""
+
+    def logit_fraction(self, weights: Weights, precision: Precision) -> int:
+        """Fraction bits of the raw logits: they are compared, never rescaled."""
+        drafts = self.head(weights, precision).drafts
+        return next(draft.fraction for draft in drafts if isinstance(draft, HeadDraft))
 
     @abstractmethod
     def hidden(self, weights: Weights, ids: IntArray, blocks: int) -> list[Float32]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 from zkllm.errors import UnsupportedModel
 from zkllm.sizes import MAX_SIZES
+
+T = TypeVar("T")
 
 _FOREIGN: Mapping[str, tuple[Any, ...]] = {
     "alibi": (),
@@ -116,7 +118,7 @@ class Keys:
             )
         return value
 
-    def choice(self, name: str, meanings: Mapping[str, str], *, absent: str) -> str:
+    def choice(self, name: str, meanings: Mapping[str, T], *, absent: str) -> T:
         """What the value of `name` means, one of the keys of `meanings`."""
         value = self.config.get(name, absent)
         if not isinstance(value, str) or value not in meanings:

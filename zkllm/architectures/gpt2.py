@@ -18,10 +18,20 @@ from zkllm.architectures import float32
 from zkllm.architectures.base import Architecture, Buffer, Layout, Older, Turned, Weights
 from zkllm.architectures.config import Keys, others
 from zkllm.architectures.float32 import Float32
+from zkllm.architectures.folding import Layer, Value, fold_norm, linear
 from zkllm.errors import UnsupportedModel
+from zkllm.operations.activation.draft import ActivationDraft
+from zkllm.operations.attention.draft import AttentionDraft
+from zkllm.operations.draft import Draft, Sketch
+from zkllm.operations.embed.draft import EmbedDraft
+from zkllm.operations.head.draft import HeadDraft
+from zkllm.operations.norm.draft import NormDraft
+from zkllm.operations.precision import Precision
+from zkllm.operations.tables import ActivationKind
+from zkllm.operations.unit import Ids
 from zkllm.tensors import FloatArray, IntArray
 
-_ACTIVATIONS: Mapping[str, str] = {
+_ACTIVATIONS: Mapping[str, ActivationKind] = {
     "gelu_new": "gelu_new",
     # the same function, written in other ways or with more digits of √(2/π)
     "gelu_pytorch_tanh": "gelu_new",
@@ -164,6 +174,77 @@ class GPT2(Architecture):
         yield "ln_f.weight", (d,)
         yield "ln_f.bias", (d,)
 
+    # Units
+
+    def embed(self, weights: Weights, precision: Precision) -> Sketch:
+        called = "wte.weight", "wpe.weight"
+        tokens, positions = (weights[name] for name in called)
+        fraction = precision.fractions.residual
+        draft = EmbedDraft("embed", ("ids",), "rows", tokens, positions, called, fraction)
+        return Sketch("embed", (draft,), reads="ids", writes="rows", residual=False)
+
+    def block(self, weights: Weights, precision: Precision, index: int) -> Iterator[Sketch]:
+        yield Sketch(f"attention[{index}]", self._attention(weights, precision, f"h.{index}"))
+        yield Sketch(f"mlp[{index}]", self._mlp(weights, precision, f"h.{index}"))
+
+    def head(self, weights: Weights, precision: Precision) -> Sketch:
+        matrix = weights["lm_head.weight"].T
+        layer = fold_norm(matrix, np.zeros(matrix.shape[1]), *_layer(weights, "ln_f"))
+        read, bits = precision.fractions.norm, precision.weight_bits
+        drafts = (
+            self._norm(precision),
+            HeadDraft("margin", ("normal",), "ids", *layer, read, bits),
+        )
+        return Sketch("head", drafts, Ids(self.vocabulary), writes="ids", residual=False)
+
+    def _attention(self, weights: Weights, precision: Precision, at: str) -> tuple[Draft, ...]:
+        f, bits, d = precision.fractions, precision.weight_bits, self.width
+        heads = self.heads, d // self.heads
+        merged = _layer(weights, f"{at}.attn.c_attn")
+        weight, bias = fold_norm(*merged, *_layer(weights, f"{at}.ln_1"))
+        q, k, v = (
+            (weight[:, part], bias[part])
+            for part in (slice(d), slice(d, 2 * d), slice(2 * d, None))
+        )
+        # 1/√d_head goes into W_q: exact where d_head is a power of four.
+        root = math.sqrt(heads[1]) if self.scale_scores else 1.0
+        normal, mixed = Value("normal", f.norm, (d,)), Value("mixed", f.value, heads)
+        read, product = ("query", "key", "value"), f.query + f.key
+        sizes = *heads, self.context, product, f.score, precision.exp
+        return (
+            self._norm(precision),
+            linear(
+                "query", (q[0] / root, q[1] / root), normal, Value("query", f.query, heads), bits
+            ),
+            linear("key", k, normal, Value("key", f.key, heads), bits),
+            linear("value", v, normal, Value("value", f.value, heads), bits),
+            AttentionDraft("attention", read, "mixed", *sizes),
+            linear(
+                "out", _layer(weights, f"{at}.attn.c_proj"), mixed, self._change(precision), bits
+            ),
+        )
+
+    def _mlp(self, weights: Weights, precision: Precision, at: str) -> tuple[Draft, ...]:
+        f, bits, inner = precision.fractions, precision.weight_bits, (self.inner,)
+        expand = fold_norm(*_layer(weights, f"{at}.mlp.c_fc"), *_layer(weights, f"{at}.ln_2"))
+        project = _layer(weights, f"{at}.mlp.c_proj")
+        normal, hidden = Value("normal", f.norm, (self.width,)), Value("hidden", f.hidden, inner)
+        active = Value("active", f.hidden, inner)
+        # The activation gives its input the form in which it is committed to: it comes first.
+        return (
+            self._norm(precision),
+            ActivationDraft("gelu", ("hidden",), "active", self.activation, f.hidden, inner),
+            linear("expand", expand, normal, hidden, bits),
+            linear("project", project, active, self._change(precision), bits),
+        )
+
+    def _norm(self, precision: Precision) -> NormDraft:
+        f = precision.fractions
+        return NormDraft("norm", ("x",), "normal", self.width, self.epsilon, f.residual, f.norm)
+
+    def _change(self, precision: Precision) -> Value:
+        return Value("change", precision.fractions.residual, (self.width,))
+
     # In float32
 
     def hidden(self, weights: Weights, ids: IntArray, blocks: int) -> list[Float32]:
@@ -172,22 +253,26 @@ class GPT2(Architecture):
         x = _float32(weights, "wte.weight")[ids] + _float32(weights, "wpe.weight")[: len(ids)]
         stream = [x]
         for i in range(blocks):
-            merged = _affine(weights, f"h.{i}.attn.c_attn", self._norm(weights, f"h.{i}.ln_1", x))
+            merged = _affine(weights, f"h.{i}.attn.c_attn", self._normal(weights, f"h.{i}.ln_1", x))
             q, k, v = (part.reshape(heads) for part in np.split(merged, 3, axis=-1))
             mixed = float32.attention(q, k, v, scale).reshape(len(ids), -1)
             x = x + _affine(weights, f"h.{i}.attn.c_proj", mixed)
-            wide = _affine(weights, f"h.{i}.mlp.c_fc", self._norm(weights, f"h.{i}.ln_2", x))
+            wide = _affine(weights, f"h.{i}.mlp.c_fc", self._normal(weights, f"h.{i}.ln_2", x))
             x = x + _affine(weights, f"h.{i}.mlp.c_proj", float32.activate(wide, self.activation))
             stream.append(x)
         return stream
 
     def logits(self, weights: Weights, x: Float32) -> Float32:
         head = _float32(weights, "lm_head.weight")
-        return np.asarray(self._norm(weights, "ln_f", x) @ head.T)
+        return np.asarray(self._normal(weights, "ln_f", x) @ head.T)
 
-    def _norm(self, weights: Weights, name: str, x: Float32) -> Float32:
+    def _normal(self, weights: Weights, name: str, x: Float32) -> Float32:
         gamma, beta = _float32(weights, f"{name}.weight"), _float32(weights, f"{name}.bias")
         return float32.layer_norm(x, gamma, beta, float(self.epsilon))
+
+
+def _layer(weights: Weights, name: str) -> Layer:
+    return weights[f"{name}.weight"], weights[f"{name}.bias"]
 
 
 def _float32(weights: Weights, name: str) -> Float32:

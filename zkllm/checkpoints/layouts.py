@@ -61,7 +61,7 @@ def standardise(
     read in two ways.
     """
     layout, shapes = architecture.layout, dict(architecture.shapes())
-    tied = keys.flag_if_said("tie_word_embeddings")
+    tied = _tied(keys, layout)
     named = _renamed(stored, layout)
     weights = _without_buffers(named, layout)
     if layout.embedding not in weights and layout.head in weights and tied is not False:
@@ -91,7 +91,7 @@ def standardise(
                 hint=_turned_hint(layout) if turn else "",
             )
         tensors[name] = _finite(name, found.read())
-    tensors[layout.head], said = _head(weights, tensors[layout.embedding], layout, tied)
+    tensors[layout.head], said = _head(weights, tensors[layout.embedding], layout, keys)
     return tensors, said
 
 
@@ -222,16 +222,27 @@ def _has_biases(weights: StateDict, layout: Layout, keys: Keys, *, none_meant: b
     return first is not None or not (none_meant if said is None else not said)
 
 
+def _tied(keys: Keys, layout: Layout) -> bool | None:
+    """Whether the head is the embedding; none where nobody says."""
+    said = keys.flag_if_said("tie_word_embeddings")
+    return layout.tied if said is None else said
+
+
 def _head(
-    weights: StateDict, embedding: FloatArray, layout: Layout, tied: bool | None
+    weights: StateDict, embedding: FloatArray, layout: Layout, keys: Keys
 ) -> tuple[FloatArray, list[str]]:
     """The head, and what there is to say about it."""
-    name = layout.head
+    name, tied = layout.head, _tied(keys, layout)
+    silent = not keys.said("tie_word_embeddings")
     if name not in weights:
         if tied is False:
             raise UnsupportedModel(
-                f"model.safetensors: tensor {name} is missing, "
-                "and config.json says tie_word_embeddings false"
+                f"model.safetensors: tensor {name} is missing, and config.json "
+                + (
+                    "does not say tie_word_embeddings"
+                    if silent
+                    else "says tie_word_embeddings false"
+                )
             )
         return embedding, []
     stored = weights[name]
@@ -242,8 +253,8 @@ def _head(
         return head, []
     if tied:
         raise UnsupportedModel(
-            f"model.safetensors: {name} is not {layout.embedding}, "
-            "but config.json says tie_word_embeddings true",
+            f"model.safetensors: {name} is not {layout.embedding}, but config.json "
+            + ("does not say tie_word_embeddings" if silent else "says tie_word_embeddings true"),
             hint=f"say false if the head is the model's own, or remove {name}",
         )
     return head, [f"{name} is not {layout.embedding}: it is taken as the model's own head"]
