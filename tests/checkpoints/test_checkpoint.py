@@ -97,6 +97,13 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
         Checkpoint.from_folder(folder)
 
 
+def test_an_unknown_network_is_refused_before_its_weights_are_read(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "model.safetensors").write_bytes(b"none")
+    with pytest.raises(UnsupportedModel, match=r"^config.json: model_type must be 'gpt2', got 'll"):
+        Checkpoint.from_folder(folder)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent: expected a checkpoint folder"):
         Checkpoint.from_folder(tmp_path / "absent")

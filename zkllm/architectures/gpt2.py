@@ -42,15 +42,17 @@ _ACTIVATIONS: Mapping[str, ActivationKind] = {
     "gelu_python": "gelu",
     "relu": "relu",
 }
+_UNSUPPORTED = ("add_cross_attention", "is_encoder_decoder", "scale_attn_by_inverse_layer_idx")
 _MASKED = -1e4
 """What `masked_bias` adds to the scores of what must not be seen; e to it is 0 in float32."""
 
 
 def _is_causal(mask: FloatArray) -> bool:
     """Whether it hides the future and nothing else."""
-    *outer, rows, columns = mask.shape if mask.ndim > 1 else (0, 0, 1)
-    square = rows == columns and all(n == 1 for n in outer)
-    return square and bool((mask.reshape(rows, columns) == np.tri(rows)).all())
+    shape = mask.shape
+    if len(shape) < 2 or shape[-1] != shape[-2] or any(n != 1 for n in shape[:-2]):
+        return False
+    return bool((mask.reshape(shape[-2:]) == np.tri(shape[-1])).all())
 
 
 def _hides(masked_bias: FloatArray) -> bool:
@@ -128,9 +130,8 @@ class GPT2(Architecture):
 
     @classmethod
     def read(cls, keys: Keys) -> Self:
-        for name in ("add_cross_attention", "is_encoder_decoder"):
+        for name in _UNSUPPORTED:
             keys.flag(name, absent=False, only=False)
-        keys.flag("scale_attn_by_inverse_layer_idx", absent=False, only=False)
         keys.flag("reorder_and_upcast_attn", absent=False)  # scores are the same
         keys.flag("tie_word_embeddings", absent=True)
         keys.flag("bias", absent=True)

@@ -33,7 +33,7 @@ class Precision:
 
 
 PRECISIONS: Mapping[str, Precision] = {
-    # GPT-2 and its like: fidelity first.
+    # Fidelity first.
     "wide": Precision(
         "wide",
         12,
