@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from zkllm.exact.model import ExactModel
+from zkllm.integers import FLOAT64_LIMIT
+from zkllm.operations import bounds
 from zkllm.operations.attention.exact import Attended, AttentionStep, attention
 from zkllm.operations.bounds import Vector
 from zkllm.operations.linear.exact import Linear, LinearStep
 from zkllm.operations.norm.draft import chosen
 from zkllm.operations.norm.exact import Norm, Normalised, layer_norm, prove
-from zkllm.tensors import IntArray
+from zkllm.tensors import IntArray, magnitude
 
 
 @dataclass(frozen=True)
@@ -52,3 +56,21 @@ def linear(
     step = LinearStep(name, ("x",), "y", Linear("w", "b", shift, 0, 0), *dims)
     proven, output = step.prove(unit, [x], {"w": weight, "b": bias}.__getitem__)
     return proven.numbers, output
+
+
+Value = tuple[str, int, int]
+"""A name, the largest magnitude that was met, and its bound."""
+
+
+def norm_values(x: IntArray, n: Norm) -> tuple[list[Value], IntArray]:
+    got = normalise(x, n)
+    squares = max(int((row * row).sum()) for row in got.output)
+    sums = magnitude(x.shape[1] * x) + magnitude(np.abs(x).sum(axis=1))
+    return [
+        ("norm.difference", sums, FLOAT64_LIMIT - 1),
+        ("norm.centred", magnitude(got.centred), n.centred),
+        ("norm.product", magnitude(got.centred * n.gain) + magnitude(got.sigma), FLOAT64_LIMIT - 1),
+        ("norm.variance", magnitude(got.variance), n.variance),
+        ("norm.output", magnitude(got.output), n.output),
+        ("norm.length", bounds.ceil_sqrt(squares), n.output),
+    ], got.output

@@ -1,4 +1,4 @@
-"""The reference operations against an oracle of plain Python integers, loops and fractions."""
+"""Arithmetic on integers against an oracle of plain Python integers, loops and fractions."""
 
 from __future__ import annotations
 
@@ -12,27 +12,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.drawing import array, rows
 from tests.exact import oracle
 from tests.exact.oracle import Rows
 from zkllm import integers as whole
 from zkllm import threads
 from zkllm.errors import UnsupportedModel
-from zkllm.operations.activation.exact import gelu
-from zkllm.operations.attention.exact import attention, join_heads, split_heads
-from zkllm.operations.head.exact import arg_max
-from zkllm.operations.linear.exact import linear
-from zkllm.operations.norm.exact import layer_norm
-from zkllm.tensors import IntArray
-
-
-def array(values: object) -> IntArray:
-    return np.array(values, dtype=np.int64)
-
-
-def rows(data: st.DataObject, count: int, width: int, limit: int) -> Rows:
-    row = st.lists(st.integers(-limit, limit), min_size=width, max_size=width)
-    return data.draw(st.lists(row, min_size=count, max_size=count))
-
+from zkllm.integers import require
 
 # Division
 
@@ -180,112 +166,10 @@ def test_products_of_int64_are_taken_in_int64_whatever_the_types() -> None:
     assert whole.matmul(a, b).tolist() == [[-300 * 2**51]]
 
 
-@given(data=st.data(), shift=st.integers(0, 12))
-def test_linear(data: st.DataObject, shift: int) -> None:
-    x, w = rows(data, 3, 4, 2**15), rows(data, 4, 2, 2**11)
-    b = rows(data, 1, 2, 2**20)[0]
-    expected = [
-        [
-            oracle.rounded(sum(p * w[j][k] for j, p in enumerate(row)) + b[k], 2**shift)
-            for k in (0, 1)
-        ]
-        for row in x
-    ]
-    y = linear(array(x), array(w), array(b), shift=shift)
-    assert y.tolist() == expected
-
-
-# LayerNorm
-
-
-@given(
-    data=st.data(),
-    width=st.integers(1, 9),
-    limit=st.sampled_from([1, 100, 2**20, 2**30]),
-    shift=st.integers(0, 5),
-    epsilon=st.integers(1, 10**6),
-)
-def test_layer_norm(data: st.DataObject, width: int, limit: int, shift: int, epsilon: int) -> None:
-    x = rows(data, 3, width, limit >> 4 if width > 4 and limit > 2**28 else limit)
-    gain = round(math.sqrt(width) * 1024)
-    got = layer_norm(array(x), shift=shift, epsilon=epsilon, gain=gain)
-    for t, row in enumerate(x):
-        centred, variance, sigma, output = oracle.layer_norm(row, shift, epsilon, gain)
-        assert got.centred[t].tolist() == centred
-        assert (int(got.variance[t]), int(got.sigma[t])) == (variance, sigma)
-        assert got.output[t].tolist() == output
-        # ‖x̂‖₂ <= K + ½√d, on which every later bound rests, as (2‖x̂‖ - √d)² <= (2K)² unrooted
-        squares = sum(n * n for n in output)
-        assert math.isqrt(4 * squares) <= 2 * gain + math.isqrt(width) + 1
-
-
-def test_a_constant_row_is_normalised_to_zero() -> None:
-    got = layer_norm(array([[7, 7, 7]]), shift=0, epsilon=1, gain=1000)
-    assert got.output.tolist() == [[0, 0, 0]]
-    assert int(got.sigma[0]) == 2
-
-
-# Attention
-
-TABLE = [1000, 500, 200, 50, 3]
-
-
-@given(
-    data=st.data(),
-    heads=st.integers(1, 3),
-    tokens=st.integers(1, 6),
-    limit=st.sampled_from([2, 9, 3000]),
-    shift=st.integers(0, 6),
-)
-def test_attention(data: st.DataObject, heads: int, tokens: int, limit: int, shift: int) -> None:
-    q, k, v = ([rows(data, tokens, 3, limit) for _ in range(heads)] for _ in range(3))
-    got = attention(array(q), array(k), array(v), shift=shift, table=array(TABLE))
-    assert got.output.tolist() == [
-        oracle.attention(*head, shift, TABLE) for head in zip(q, k, v, strict=True)
-    ]
-
-
-@given(data=st.data())
-def test_the_inner_values_of_attention_are_those_of_its_output(data: st.DataObject) -> None:
-    q, k, v = (array([rows(data, 5, 3, 9)]) for _ in range(3))
-    got = attention(q, k, v, shift=1, table=array(TABLE))
-    for i in range(5):
-        assert int(got.maximum[0, i]) == got.score[0, i, : i + 1].max()
-        assert not got.exponential[0, i, i + 1 :].any()
-        assert int(got.total[0, i]) == got.exponential[0, i].sum() >= TABLE[0]
-
-
-def test_the_place_of_a_maximum_counts_only_if_it_is_visible() -> None:
-    """A later key with a huge score must not lower the weights of earlier rows."""
-    q = array([[[1], [1]]])
-    k = array([[[0], [1_000_000]]])
-    v = array([[[5], [9]]])
-    got = attention(q, k, v, shift=0, table=array(TABLE))
-    assert got.maximum.tolist() == [[0, 1_000_000]]
-    assert got.exponential.tolist() == [[[1000, 0], [3, 1000]]]
-    assert got.output[0].tolist() == [[5], [9]]
-
-
-def test_heads_are_split_and_joined() -> None:
-    x = array(np.arange(24).reshape(3, 8))
-    split = split_heads(x, 2)
-    assert split.shape == (2, 3, 4)
-    assert split[1, 2].tolist() == x[2, 4:].tolist()
-    assert (join_heads(split) == x).all()
-
-
-# GELU and arg-max
-
-
-@given(st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=8))
-@example([-4, -3, 0, 3, 4, 5])
-def test_gelu(values: list[int]) -> None:
-    table = [0, 1, 1, 1, 0]
-    expected = [(n if n > 0 else 0) - (table[abs(n)] if abs(n) < 5 else 0) for n in values]
-    assert gelu(array(values), array(table)).tolist() == expected
-    assert gelu(array(values), array([0])).tolist() == [max(n, 0) for n in values]
-
-
-@given(st.lists(st.lists(st.integers(-3, 3), min_size=5, max_size=5), min_size=1, max_size=4))
-def test_ties_go_to_the_lowest_index(logits: Rows) -> None:
-    assert arg_max(array(logits)).tolist() == [row.index(max(row)) for row in logits]
+def test_require_names_all_it_knows() -> None:
+    assert require(15, 16, "head", "x") == 15
+    message = r"^head: the proven bound of x is 17 \(2\^4\), the limit is 2\^4$"
+    with pytest.raises(UnsupportedModel, match=message):
+        require(17, 16, "head", "x")
+    with pytest.raises(UnsupportedModel):
+        require(16, 16, "head", "x")
