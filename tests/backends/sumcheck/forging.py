@@ -27,13 +27,15 @@ from zkllm.backends.sumcheck.units import make_circuit
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import sha256
 from zkllm.engines.sumcheck import protocol
+from zkllm.engines.sumcheck.committed import CommittedVector
 from zkllm.engines.sumcheck.field import ZERO, Ext
 from zkllm.engines.sumcheck.party import Committed
 from zkllm.engines.sumcheck.plan import Combination, Lookup, Number, Table
 from zkllm.engines.sumcheck.protocol import Circuit, Context, check_proof, run_protocol
-from zkllm.engines.sumcheck.prover import CommittedVector, Prover, commit_weights
+from zkllm.engines.sumcheck.prover import Prover
 from zkllm.engines.sumcheck.rounds import Fractions
 from zkllm.engines.sumcheck.verifier import Verifier
+from zkllm.engines.sumcheck.weights import commit_weights
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ProofRejected
 from zkllm.exact import reference

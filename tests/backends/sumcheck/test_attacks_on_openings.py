@@ -19,12 +19,12 @@ from tests.backends.sumcheck.forging import (
 )
 from zkllm.engines.sumcheck import commitment, protocol
 from zkllm.engines.sumcheck.commitment import HASH, ROW, VECTOR, MerkleTree, Shape
+from zkllm.engines.sumcheck.committed import CommittedVector, EncodedRow, merkle_layers
 from zkllm.engines.sumcheck.field import MODULUS, Ext, Words
 from zkllm.engines.sumcheck.multilinear import Coordinates, eq
 from zkllm.engines.sumcheck.opening import batch_weight, row_weight
 from zkllm.engines.sumcheck.party import Ledger, Opening
 from zkllm.engines.sumcheck.protocol import Circuit
-from zkllm.engines.sumcheck.prover import CommittedVector, EncodedRow, merkle_layers
 from zkllm.engines.sumcheck.rounds import Fractions
 from zkllm.engines.sumcheck.verifier import Verifier
 from zkllm.errors import ProofRejected

@@ -4,7 +4,7 @@ from tests.backends.sumcheck.test_units import honest
 from zkllm.backends.sumcheck import estimates
 from zkllm.backends.sumcheck.units import make_circuit
 from zkllm.engines.sumcheck.protocol import Context, check_proof, make_proof
-from zkllm.engines.sumcheck.prover import commit_weights
+from zkllm.engines.sumcheck.weights import commit_weights
 from zkllm.exact.model import ExactModel
 
 UNITS = ["embed", "attention[0]", "mlp[0]", "head"]

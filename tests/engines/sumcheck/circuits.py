@@ -12,7 +12,8 @@ from zkllm.engines.sumcheck.field import Ext
 from zkllm.engines.sumcheck.party import Party
 from zkllm.engines.sumcheck.plan import Combination, Number, Plan
 from zkllm.engines.sumcheck.protocol import Circuit, Context, check_proof, make_proof, run_protocol
-from zkllm.engines.sumcheck.prover import Prover, commit_weights
+from zkllm.engines.sumcheck.prover import Prover
+from zkllm.engines.sumcheck.weights import commit_weights
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ProofRejected
 from zkllm.exact.model import ExactModel

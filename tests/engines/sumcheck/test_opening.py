@@ -22,18 +22,18 @@ from tests.engines.sumcheck.plain import (
 )
 from zkllm.engines.sumcheck import commitment, multilinear, opening
 from zkllm.engines.sumcheck.commitment import ROW, VECTOR, Shape
+from zkllm.engines.sumcheck.committed import (
+    CommittedVector,
+    EncodedMatrix,
+    EncodedRow,
+    merkle_layers,
+)
 from zkllm.engines.sumcheck.field import MODULUS, Ext, Words, dot, root_of_unity
 from zkllm.engines.sumcheck.multilinear import Coordinates, Dims, Point
 from zkllm.engines.sumcheck.opening import Vector
 from zkllm.engines.sumcheck.party import Ledger, Opening, functional_at
 from zkllm.engines.sumcheck.plan import Plan, cells
-from zkllm.engines.sumcheck.prover import (
-    CommittedVector,
-    EncodedMatrix,
-    EncodedRow,
-    Prover,
-    merkle_layers,
-)
+from zkllm.engines.sumcheck.prover import Prover
 from zkllm.engines.sumcheck.verifier import Verifier
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ProofRejected

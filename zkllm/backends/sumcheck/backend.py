@@ -295,7 +295,7 @@ def _commit(model: ExactModel, unit: str, progress: Progress) -> Commitment:
     """The commitment to the weights of `unit`, from the model."""
     require_packages(*SumcheckBackend.prover_packages)
     from zkllm.engines.sumcheck import kernels
-    from zkllm.engines.sumcheck.prover import commit_weights
+    from zkllm.engines.sumcheck.weights import commit_weights
 
     kernels.prepare(progress)
     progress(f"{unit}: committing to the weights")

@@ -688,9 +688,16 @@ def encode(matrix: Words, blowup: int) -> Words:
     """Rows [r, n] as coefficients of polynomials, evaluated on all roots of unity of order n·b."""
     rows, n = matrix.shape
     out = np.empty((rows, n * blowup), dtype=np.uint64)
-    order, twiddles = bit_reversal(n.bit_length() - 1), _twiddles((n * blowup).bit_length() - 1)
-    in_pieces(rows, 1, functools.partial(_encode_rows, matrix, out, order, twiddles))
+    encode_into(matrix, out)
     return out
+
+
+def encode_into(matrix: Words, out: Words) -> None:
+    """Encode rows [r, n] into `out` [r, n·b]."""
+    rows, n = matrix.shape
+    order = bit_reversal(n.bit_length() - 1)
+    twiddles = _twiddles(out.shape[1].bit_length() - 1)
+    in_pieces(rows, 1, functools.partial(_encode_rows, matrix, out, order, twiddles))
 
 
 @_kernel("void(uint64[:, ::1], uint64[:, ::1], uint64[:, ::1], int64, int64)")

@@ -19,7 +19,16 @@ from zkllm.engines.sumcheck.field import (
     root_of_unity,
 )
 from zkllm.engines.sumcheck.multilinear import Coordinates
-from zkllm.engines.sumcheck.party import Committed, Ledger, Matrix, Opening, Party
+from zkllm.engines.sumcheck.party import (
+    Committed,
+    Ledger,
+    Matrix,
+    Opening,
+    Party,
+    Rounds,
+    Summed,
+    Tabled,
+)
 from zkllm.engines.sumcheck.plan import Place
 from zkllm.errors import ProofRejected
 
@@ -42,10 +51,8 @@ def show_claims(party: Party, ledger: Ledger, vector: Vector, committed: Committ
     factors = powers(gamma, len(claims))
     total = sum((f * claim.value for f, claim in zip(factors, claims, strict=True)), ZERO)
 
-    def tables() -> list[Words]:
-        return [] if committed is None else committed.batch_tables(claims, factors)
-
-    (point,), reached = party.sumcheck(f"{label}: batch", (count,), total, tables, [(ONE, (0, 1))])
+    state = _batch(party, count, committed, claims, factors)
+    (point,), reached = party.rounds(f"{label}: batch", (count,), total, state, 2)
     (value,) = party.exchange(
         f"{label}: value", lambda: [] if committed is None else committed.value_at(point), 1
     )
@@ -53,6 +60,23 @@ def show_claims(party: Party, ledger: Ledger, vector: Vector, committed: Committ
     party.require_equal(f"{label}: batch", reached, value * weight)
     matrix = None if committed is None else committed.matrix
     _open(party, label, commitment.levels_of(count), vector.root, matrix, point, value)
+
+
+def _batch(
+    party: Party,
+    count: int,
+    committed: Committed | None,
+    claims: list[Opening],
+    factors: list[Ext],
+) -> Rounds | None:
+    """The prover's state of the sumcheck over the vector and Σ factor·functional."""
+    if isinstance(committed, Summed):
+        return committed.batch_rounds(claims, factors)
+
+    def tables() -> list[Words]:
+        return committed.batch_tables(claims, factors) if isinstance(committed, Tabled) else []
+
+    return party.begin((count,), tables, [(ONE, (0, 1))])
 
 
 def batch_weight(

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -103,7 +103,7 @@ class CommittedRow(Matrix, Protocol):
 
 
 class Committed(Protocol):
-    """The prover's side of a committed vector."""
+    """The prover's side of a committed vector: `Tabled` or `Summed`."""
 
     @property
     def matrix(self) -> Matrix:
@@ -114,12 +114,26 @@ class Committed(Protocol):
         """What is sent for it, the root of its matrix."""
         ...
 
+    def value_at(self, point: Coordinates) -> list[Ext]:
+        """The one value of the committed vector at `point`."""
+        ...
+
+
+@runtime_checkable
+class Tabled(Committed, Protocol):
+    """A vector that is summed over as it is."""
+
     def batch_tables(self, claims: Sequence[Opening], factors: Sequence[Ext]) -> list[Words]:
         """The committed vector and the weights Σ factor·functional, of its length."""
         ...
 
-    def value_at(self, point: Coordinates) -> list[Ext]:
-        """The one value of the committed vector at `point`."""
+
+@runtime_checkable
+class Summed(Committed, Protocol):
+    """A vector with a way of its own to sum over it."""
+
+    def batch_rounds(self, claims: Sequence[Opening], factors: Sequence[Ext]) -> Rounds:
+        """The sumcheck over the committed vector and the weights Σ factor·functional."""
         ...
 
 

@@ -64,7 +64,8 @@ def make_proof(circuit: Circuit, context: Context) -> bytes:
     `check_proof` to say.
     """
     # Importing the prover loads compiled kernels; a verifier must not wait for that.
-    from zkllm.engines.sumcheck.prover import Prover, commit_weights
+    from zkllm.engines.sumcheck.prover import Prover
+    from zkllm.engines.sumcheck.weights import commit_weights
 
     prover = Prover(circuit.witness(), circuit.weights, context.weights_root)
     weights = None

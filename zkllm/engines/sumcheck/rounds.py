@@ -57,6 +57,8 @@ class ProductRounds:
             if values.ndim == 1:
                 self._first = np.ascontiguousarray(values), np.ascontiguousarray(weights)
                 return
+            self._begin_product(np.stack([values, weights])[:, None])
+            return
         made: list[Terms] = []
 
         def combined(terms: Terms) -> int:
@@ -108,12 +110,21 @@ class ProductRounds:
 
     def _bind_first(self, values: Words, weights: Words, challenge: Ext) -> None:
         a, b = np.uint64(challenge.a), np.uint64(challenge.b)
-        self._tables = np.empty((2, 1, (len(values) + 1) // 2, 2), dtype=np.uint64)
-        kernels.fold_values(values, a, b, self._tables[0, 0])
-        kernels.fold(weights[None, :, None], a, b, self._tables[1])
+        tables = np.empty((2, 1, (len(values) + 1) // 2, 2), dtype=np.uint64)
+        kernels.fold_values(values, a, b, tables[0, 0])
+        kernels.fold(weights[None, :, None], a, b, tables[1])
+        self._begin_product(tables)
+        self._first = None
+
+    def _begin_product(self, tables: Words) -> None:
+        """The sum over products of two tables [2, 1, n, 2] of one dimension."""
+        self._tables, self._rest = tables, []
         self._groups = np.array([[0, 1, 0, 0]], dtype=np.int64)
         self._products = np.empty((0, 2), dtype=np.int64)
-        self._rest, self._first = [], None
+
+    def tables(self) -> Words:
+        """Both tables of such a product as far as they are bound, shape [2, n, 2]."""
+        return self._tables[:, 0]
 
 
 def _collected(weight: int, monomials: list[Monomial]) -> tuple[Terms, dict[tuple[int, int], Ext]]:
