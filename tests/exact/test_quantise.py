@@ -7,7 +7,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.inner import linear as proven_linear
+from zkllm.architectures.base import Weights
+from zkllm.architectures.gpt2 import GPT2
 from zkllm.checkpoints import Checkpoint
 from zkllm.errors import UnsupportedModel
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import build
 from zkllm.operations import bounds
-from zkllm.operations.draft import quantise, weight_fraction
+from zkllm.operations.draft import Sketch, quantise, weight_fraction
 from zkllm.operations.norm.draft import epsilon_at
 from zkllm.operations.precision import PRECISIONS, Precision
 from zkllm.tensors import tensor_digest
@@ -289,3 +291,18 @@ def test_a_model_on_disk_is_what_was_built(
     assert specification == tiny_model.specification
     for name, values in tensors.items():
         assert (tiny_model.tensor(name) == values).all()
+
+
+class Backwards(GPT2):
+    """A network whose blocks begin with the unit that format 1 puts second."""
+
+    def block(self, weights: Weights, precision: Precision, index: int) -> Iterator[Sketch]:
+        yield from reversed(list(super().block(weights, precision, index)))
+
+
+def test_units_in_another_order_are_refused(tiny_checkpoint: Checkpoint) -> None:
+    """Format 1 would store them as a network that computes something else."""
+    network = Backwards(**dataclasses.asdict(tiny_checkpoint.architecture))
+    other = dataclasses.replace(tiny_checkpoint, architecture=network)
+    with pytest.raises(UnsupportedModel, match="format 1 has no words for units in this order"):
+        build(other, PRECISIONS["wide"])
