@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from zkllm.errors import BackendError, InputError, LimitExceeded, UnsafePath
 from zkllm.files import (
+    as_text,
     fresh_folder,
     is_special,
     key_folder,
     read_limited,
+    read_stream,
     refuse_overwriting,
     write_atomically,
     write_folder_atomically,
@@ -60,6 +64,33 @@ def test_a_file_that_cannot_be_read_is_named() -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent: no such file or directory"):
         read_limited(tmp_path / "absent", 10)
+
+
+def test_a_name_that_no_file_can_have() -> None:
+    with pytest.raises(InputError, match=r"'a\\x00b': embedded null"):
+        read_limited(Path("a\0b"), 10)
+
+
+class Broken(io.RawIOBase):
+    """A stream of which nothing can be read."""
+
+    def read(self, size: int = -1) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_stream_is_read_to_its_limit() -> None:
+    assert read_stream(io.BytesIO(b"12345"), "standard input", 5) == b"12345"
+    with pytest.raises(LimitExceeded, match="standard input: at most 4 bytes expected, got more"):
+        read_stream(io.BytesIO(b"12345"), "standard input", 4)
+    broken: Any = Broken()
+    with pytest.raises(InputError, match="standard input: input/output error"):
+        read_stream(broken, "standard input", 5)
+
+
+def test_text_is_utf8() -> None:
+    assert as_text("é".encode(), "prompt.txt") == "é"
+    with pytest.raises(InputError, match=r"prompt\.txt: not UTF-8 at byte 1"):
+        as_text(b"a\xff", "prompt.txt")
 
 
 def test_folders_and_devices_are_refused(tmp_path: Path) -> None:
@@ -313,3 +344,51 @@ def test_a_folder_of_keys(tmp_path: Path) -> None:
         key_folder(tmp_path / "none")
     with pytest.raises(InputError, match="keys: expected a path, got int"):
         key_folder(7)  # type: ignore[arg-type]
+
+
+def test_force_keeps_a_folder_that_holds_something_else(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "spec.json").touch()
+    (folder / "diary.txt").touch()
+    with (
+        pytest.raises(
+            InputError, match=r"holds diary\.txt, which is not of zkllm: not overwritten"
+        ),
+        write_folder_atomically(folder, mark="spec.json", force=True, known=["*.json"]),
+    ):
+        pytest.fail("the folder must not be begun")
+    assert len(list(folder.iterdir())) == 2
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "spec.json").write_text("old")
+    rename = Path.rename
+
+    def broken(self: Path, target: Path) -> Path:
+        if target == folder and not self.name.endswith(".old"):
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", broken)
+    with (
+        pytest.raises(BackendError, match="model: cannot be written: input/output error"),
+        write_folder_atomically(folder, mark="spec.json", force=True) as new,
+    ):
+        (new / "spec.json").write_text("new")
+    assert (folder / "spec.json").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_below_a_file_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(BackendError, match="cannot be written: "),
+        write_folder_atomically(tmp_path / "file" / "model", mark="spec.json", force=False),
+    ):
+        pytest.fail("the folder must not be begun")

@@ -20,10 +20,13 @@ import numpy as np
 import pytest
 
 from tests.traces import fragment_trace, seal, trace
-from zkllm.backends.base import Checked
+from zkllm.backends import get_backend
+from zkllm.backends.base import INSECURE_ASSUMPTION, Checked
+from zkllm.backends.replay import ReplayBackend
 from zkllm.bundle import MAGIC, Bundle, Evidence
 from zkllm.digests import Digest, canonical_json
 from zkllm.errors import (
+    DigestMismatch,
     Error,
     InputError,
     InvalidBundle,
@@ -33,17 +36,19 @@ from zkllm.errors import (
     StatementMismatch,
     UnsafePath,
     UnsupportedVersion,
+    UntrustedMaterial,
     WrongMaterial,
 )
 from zkllm.exact.model import ExactModel, save
 from zkllm.exact.quantise import build
 from zkllm.keys import policy_for
+from zkllm.material import Material
 from zkllm.operations.precision import PRECISIONS
 from zkllm.policy import Policy
 from zkllm.statement import text_digest
 from zkllm.tokenization import Tokenizer
-from zkllm.verdict import Request
-from zkllm.verifying import verify
+from zkllm.verdict import Report, Request
+from zkllm.verifying import verify, verify_with
 
 PROMPT = "a cat"
 NEW = 4
@@ -605,6 +610,137 @@ def test_fragment(fragment: ExactModel, tiny_model: ExactModel, honest: Bundle) 
 def test_a_fragment_is_no_text(tiny_model: ExactModel, honest: Bundle, policy: Policy) -> None:
     forged = change(honest, kind="fragment")
     refuse(StatementMismatch, "kind: expected text", forged, tiny_model, policy)
+
+
+# Workers, and what only a mistake in the verifier itself could let through
+
+
+class Helpers:
+    """Workers in this process; `lost` are the units of which no answer comes back."""
+
+    def __init__(self, digest: str, *lost: str) -> None:
+        self.digest, self.lost, self.asked = digest, lost, list[str]()
+
+    def each(self, function: Callable[..., Any], given: dict[str, tuple[Any, ...]]) -> Any:
+        self.asked = list(given)
+        return {
+            unit: Checked("recomputed", binds_nonce=True) for unit in given if unit not in self.lost
+        }
+
+
+def verify_by(helpers: Helpers, bundle: Bundle, model: ExactModel, policy: Policy) -> Report:
+    material = Material.gather(policy, model, None)
+    workers: Any = helpers
+    return verify_with(material, bundle.to_bytes(model.specification), workers=workers)
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_workers_get_what_can_be_checked_side_by_side(
+    parallel: bool,
+    tiny_model: ExactModel,
+    honest: Bundle,
+    policy: Policy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ReplayBackend, "parallel", parallel)
+    helpers = Helpers(tiny_model.digest)
+    report = verify_by(helpers, honest, tiny_model, policy)
+    assert list(report.units) == list(tiny_model.specification.units())
+    assert helpers.asked == (list(report.units) if parallel else [])
+
+
+def test_workers_of_another_model(tiny_model: ExactModel, honest: Bundle, policy: Policy) -> None:
+    other = Helpers("sha256:" + "0" * 64)
+    with pytest.raises(DigestMismatch, match=r"model: expected sha256:.*, the workers have sha25"):
+        verify_by(other, honest, tiny_model, policy)
+    assert not other.asked
+
+
+def test_a_unit_whose_answer_is_lost(
+    tiny_model: ExactModel, honest: Bundle, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ReplayBackend, "parallel", True)
+    with pytest.raises(PolicyViolation, match="not every unit of the model was checked"):
+        verify_by(Helpers(tiny_model.digest, "mlp[0]"), honest, tiny_model, policy)
+
+
+def test_a_development_srs_that_the_policy_does_not_allow(
+    tiny_model: ExactModel, honest: Bundle, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever backend says that its keys are a development's."""
+    checked = Checked("recomputed", assumptions=(INSECURE_ASSUMPTION,))
+    monkeypatch.setattr(ReplayBackend, "verify", lambda *_: checked)
+    refuse(
+        UntrustedMaterial,
+        "embed: the policy pins a development SRS without allowing it",
+        honest,
+        tiny_model,
+        policy,
+    )
+    allowed = replace(policy, insecure_srs=True)
+    report = verify(honest.to_bytes(tiny_model.specification), allowed, model=tiny_model)
+    assert "insecure" in report.verdict
+
+
+def test_a_tokenizer_that_has_no_text_for_the_completion(
+    tiny_model: ExactModel, honest: Bundle, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: Any) -> str:
+        raise InputError("the tokenizer's decoder has no text")
+
+    monkeypatch.setattr(Tokenizer, "completion", none)
+    match = "completion: the tokenizer's decoder has no text"
+    refuse(StatementMismatch, match, honest, tiny_model, policy)
+
+
+@pytest.mark.parametrize(
+    ("asked", "match"),
+    [
+        ({"nonce": ""}, "nonce: expected 1 to 256 printable ASCII characters, got ''"),
+        ({"nonce": "é"}, "nonce: expected 1 to 256 printable ASCII characters, got 'é'"),
+        ({"nonce": "n" * 257}, "nonce: expected 1 to 256 printable"),
+        ({"nonce": 1}, "nonce: expected str, got int"),
+        ({"prompt": b"a"}, "prompt: expected str, got bytes"),
+        ({"max_new_tokens": -1}, "max_new_tokens: expected 0 or more, got -1"),
+        ({"max_new_tokens": True}, "max_new_tokens: expected int, got bool"),
+    ],
+)
+def test_what_nobody_can_ask(asked: dict[str, Any], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        Request(**asked)
+
+
+def test_freshness_that_is_demanded_and_not_asked_for(
+    tiny_model: ExactModel, honest: Bundle
+) -> None:
+    fresh = policy_for(tiny_model, backends=["sumcheck"], freshness="required")
+    match = "the policy requires freshness, and no nonce was given"
+    refuse(PolicyViolation, match, honest, tiny_model, fresh)
+
+
+def test_a_nonce_that_no_unit_binds(tiny_model: ExactModel, honest: Bundle, policy: Policy) -> None:
+    match = "nonce: no unit's evidence binds it"
+    refuse(PolicyViolation, match, change(honest, nonce="one"), tiny_model, policy, nonce="one")
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"text": None}, "statement.text: expected a digest, got none"),
+        ({"boundaries": ()}, "statement.boundaries: expected 5, got 0"),
+    ],
+)
+def test_a_statement_that_leaves_something_out(
+    fields: dict[str, Any], match: str, tiny_model: ExactModel, honest: Bundle
+) -> None:
+    with pytest.raises(StatementMismatch, match=match):
+        change(honest, **fields).statement.check(tiny_model.specification)
+
+
+def test_a_backend_of_another_name() -> None:
+    name: Any = "magic"
+    with pytest.raises(InputError, match=r"backend: expected one of .*, got 'magic'"):
+        get_backend(name)
 
 
 # What the verifier loads
