@@ -57,8 +57,10 @@ class Unit:
     def order(self) -> tuple[Step, ...]:
         """The steps in the order in which they can be computed.
 
-        Raises `ValueError` for a step that reads what nobody writes.
+        Raises `ValueError` for a step that reads what nobody writes, and for a unit that gives it.
         """
+        if self.writes not in {step.writes for step in self.steps} - {self.reads}:
+            raise ValueError(f"{self.name}: nothing writes {self.writes}")
         return tuple(in_order(self.name, self.reads, self.steps))
 
     def weights(self) -> Mapping[str, Dims]:

@@ -8,7 +8,7 @@ follows from it, up to the unit's output, which becomes the claim.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -23,7 +23,7 @@ from zkllm.architectures.gpt2 import GPT2
 from zkllm.backends.base import Claim
 from zkllm.backends.sumcheck import units
 from zkllm.backends.sumcheck.backend import context_of
-from zkllm.backends.sumcheck.units import make_circuit
+from zkllm.backends.sumcheck.units import UnitCircuit, make_circuit
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import sha256
 from zkllm.engines.sumcheck import protocol
@@ -256,7 +256,7 @@ class Trial:
 
     unit: str
     lies: Mapping[str, Lie] = field(default_factory=dict)
-    """By operation of the unit's circuit."""
+    """By step of the unit."""
     instruct: Instruct | None = None
     """What the prover is told before it proves."""
     commit: Commit | None = None
@@ -271,14 +271,16 @@ class Trial:
     """Guards of the circuit that are switched off, for both parties."""
     committed: bool = False
     """Whether the verifier knows a commitment to the weights instead of the weights."""
+    hidden: bool = False
+    """Whether rows at the boundaries are columns instead of public."""
 
     @property
     def honest(self) -> Claim:
         return claims()[self.unit]
 
-    def circuit(self, claim: Claim, model: ExactModel | None = None) -> Circuit:
+    def circuit(self, claim: Claim, model: ExactModel | None = None) -> UnitCircuit:
         """The circuit of `claim`, less the guards that are off."""
-        circuit = make_circuit(model or self.model, claim)
+        circuit = make_circuit(model or self.model, claim, hidden=self.hidden)
         for switch_off in self.weaken:
             switch_off(circuit)
         return circuit
@@ -298,6 +300,10 @@ class Trial:
         if rows is not None and self.change is None:
             claim = replace(claim, outputs=rows)
             circuit = self.circuit(claim, model)
+            if "output" in circuit.ends:
+                end = circuit.ends["output"]
+                end.fill(witness, rows + end.divisor // 2)
+                witness.count_lookups()
         context = self.context(claim)
         prover = LyingProver(witness, model, context.weights_root)
         if self.instruct is not None:
@@ -318,14 +324,13 @@ class Trial:
         return claim
 
 
-def lying_witness(circuit: Circuit, lies: Mapping[str, Lie]) -> tuple[Witness, IntArray | None]:
+def lying_witness(circuit: UnitCircuit, lies: Mapping[str, Lie]) -> tuple[Witness, IntArray | None]:
     """All columns, and the output to which the lies lead."""
     outputs: list[IntArray] = []
     with ExitStack() as stack:
         for name, lie in lies.items():
-            operation = operation_of(circuit, name)
-            told = functools.partial(lie, operation, operation.fill)
-            stack.enter_context(patch.object(operation, "fill", told))
+            told = liar(circuit, name, lie)
+            stack.enter_context(patch.object(circuit.steps[name], "fill", told))
         stack.enter_context(patch.object(units, "Witness", Tolerant))
         stack.enter_context(
             patch.object(units, "require_equal", lambda _, rows: outputs.append(rows))
@@ -333,10 +338,24 @@ def lying_witness(circuit: Circuit, lies: Mapping[str, Lie]) -> tuple[Witness, I
         return circuit.witness(), outputs[0] if outputs else None
 
 
-def operation_of(circuit: Circuit, name: str) -> Any:
-    """The operation `name` of a circuit."""
-    layers = getattr(circuit, "layers", {})
-    return layers[name] if name in layers else getattr(circuit, name)
+def liar(circuit: UnitCircuit, name: str, lie: Lie) -> Callable[..., IntArray]:
+    """What fills in the step `name` instead of what does it honestly."""
+    equations = circuit.steps[name]
+    (written,) = (step.writes for step in circuit.unit.steps if step.name == name)
+    fill, number = equations.fill, circuit.scope.numbers.get(written)
+
+    def honest(witness: Witness, *inputs: IntArray) -> IntArray:
+        """As in the circuit, with what is written stored: a lie may look at it."""
+        found = fill(witness, inputs)
+        if number is not None:
+            witness.store_number(number, found)
+        return found
+
+    def told(witness: Witness, given: Sequence[IntArray]) -> IntArray:
+        found: IntArray = lie(equations, honest, witness, *given)
+        return found
+
+    return told
 
 
 @contextmanager
@@ -413,8 +432,8 @@ def other_model(name: str, change: Callable[[IntArray], IntArray]) -> ExactModel
 def other_quotient(by: int, *, remainder: str) -> Lie:
     """One quotient is off; its remainder goes with it, or stays."""
 
-    def lie(linear: Any, honest: Any, witness: Witness, model: ExactModel, x: IntArray) -> IntArray:
-        y: IntArray = honest(witness, model, x)
+    def lie(linear: Any, honest: Any, witness: Witness, x: IntArray) -> IntArray:
+        y: IntArray = honest(witness, x)
         at = (2, *(0 for _ in y.shape[1:]))
         y[at] += by
         if remainder == "goes":

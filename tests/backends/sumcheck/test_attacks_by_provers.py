@@ -6,6 +6,7 @@ it. Guards are switched off in a double of the verifier or in the circuits of bo
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -32,9 +33,7 @@ from tests.backends.sumcheck.forging import (
     without_lookup,
 )
 from zkllm.backends.base import Claim
-from zkllm.backends.sumcheck import attention as attention_module
-from zkllm.backends.sumcheck import head as head_module
-from zkllm.backends.sumcheck import operations, units
+from zkllm.backends.sumcheck import units
 from zkllm.engines.sumcheck.field import MODULUS, ZERO
 from zkllm.engines.sumcheck.plan import Combination
 from zkllm.engines.sumcheck.witness import Witness
@@ -42,7 +41,11 @@ from zkllm.errors import ConstraintViolation, ProofRejected, UnsupportedModel
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
 from zkllm.integers import isqrt, matmul, round_div
+from zkllm.operations.activation import sumcheck as activation_module
+from zkllm.operations.attention import sumcheck as attention_module
 from zkllm.operations.attention.exact import Attended
+from zkllm.operations.head import sumcheck as head_module
+from zkllm.operations.linear import sumcheck as linear_module
 from zkllm.operations.norm.exact import Normalised
 from zkllm.tensors import IntArray
 
@@ -110,7 +113,7 @@ def square_of_another_root(norm: Any, honest: Any, witness: Witness, x: IntArray
 
 def see_right_root(prover: LyingProver, circuit: Any) -> None:
     """The prover sums the squares of the right root."""
-    root = circuit.norm.root.value
+    root = circuit.steps["norm"].root.value
     prover.seen.append((root, prover.witness.integers(root) - 9))
 
 
@@ -134,7 +137,6 @@ def divided(norm: Any, witness: Witness, half: IntArray, by: int) -> IntArray:
     output = dividend // sigma
     output[1, 2] += by
     low = dividend - output * sigma
-    witness.store_number(norm.output, output)
     witness.store_number(norm.low, low)
     witness.store_number(norm.high, sigma - 1 - low)
     return output
@@ -167,8 +169,8 @@ def other_rows(norm: Any, honest: Any, witness: Witness, x: IntArray) -> Any:
 def extreme_quotient(rest: int) -> Lie:
     """The remainder is the divisor where it was 0, or -1 where it was the largest."""
 
-    def lie(linear: Any, honest: Any, witness: Witness, model: ExactModel, x: IntArray) -> IntArray:
-        y: IntArray = honest(witness, model, x)
+    def lie(linear: Any, honest: Any, witness: Witness, x: IntArray) -> IntArray:
+        y: IntArray = honest(witness, x)
         found = witness.integers(linear.rest.value)
         divisor = linear.rest.divisor
         if rest < 0:
@@ -205,7 +207,7 @@ def other_gelu(change: Callable[[dict[str, IntArray], IntArray], None]) -> Lie:
         for name in names:
             witness.store(getattr(gelu, name), columns[name])
         witness.store_number(gelu.excess, columns["excess"])
-        output: IntArray = witness.integers(gelu.output)
+        output: IntArray = witness.integers(gelu.output.value)
         return output
 
     return lie
@@ -378,7 +380,8 @@ def other_division(
     """A quotient, or half of every total, is off; what does not stay goes with it."""
 
     def after(attention: Any, witness: Witness) -> None:
-        numbers = {n: getattr(attention, n) for n in ("half", "low", "high", "output")}
+        numbers = {n: getattr(attention, n) for n in ("half", "low", "high")}
+        numbers["output"] = witness.plan.numbers["attention: output"]
         was = {name: witness.integers(number.value) for name, number in numbers.items()}
         divisor = witness.integers(attention.total).T[..., None]
         dividend = was["output"] * divisor + was["low"] + half
@@ -397,7 +400,7 @@ def see_heads_swapped(name: str) -> Instruct:
     """The prover sums products with another head's `name` than it committed to."""
 
     def instruct(prover: LyingProver, circuit: Any) -> None:
-        combination: Combination = getattr(circuit.attention, name)
+        combination: Combination = getattr(circuit.steps["attention"], name).value
         values = prover.witness.integers(combination)[:, ::-1]
         prover.seen.append((combination, values))
 
@@ -424,13 +427,15 @@ def claim_ids(ids: tuple[int, ...]) -> Callable[[Claim], Claim]:
 def margins_of(ids_below: bool = True, clip: bool = False) -> Lie:
     """Margins of whatever ids are claimed; negative ones may be made 0."""
 
-    def lie(margins: Any, _: Any, witness: Witness, model: ExactModel, x: IntArray) -> None:
-        logits = matmul(x, model.tensor(margins.unit.weight)) + model.tensor(margins.unit.bias)
+    def lie(margins: Any, _: Any, witness: Witness, x: IntArray) -> IntArray:
+        numbers, tensor = margins.numbers, margins.weights.integers
+        logits = matmul(x, tensor(numbers.weight)) + tensor(numbers.bias)
         ids = np.array(margins.ids)[:, None]
         margin = np.take_along_axis(logits, ids, axis=1) - logits
         if ids_below:
             margin = margin - (np.arange(logits.shape[1]) < ids)
         witness.store_number(margins.margin, np.maximum(margin, 0) if clip else margin)
+        return np.array(margins.ids)
 
     return lie
 
@@ -499,6 +504,7 @@ class Attack:
     change: Callable[[Claim], Claim] | None = None
     believes: ExactModel | None = None
     committed: bool = False
+    hidden: bool = False
     harmless: bool = False
     """Whether the lie leads to the true output: it would be believed in other places."""
 
@@ -510,6 +516,7 @@ class Attack:
             change=self.change,
             believes=self.believes,
             committed=self.committed,
+            hidden=self.hidden,
         )
 
 
@@ -648,10 +655,13 @@ ATTACKS: dict[str, Attack] = {
     # GELU
     "gelu of both parts too large": equation(MLP, "gelu", lies={"gelu": other_gelu(too_large)}),
     "gelu with a sign that is no bit": Attack(
-        MLP, without_equation(operations, 1), "gelu", lies={"gelu": other_gelu(no_sign)}
+        MLP, without_equation(activation_module, 1), "gelu", lies={"gelu": other_gelu(no_sign)}
     ),
     "gelu that clips what the table has": Attack(
-        MLP, without_equation(operations, 2), "gelu", lies={"gelu": other_gelu(clipped_early)}
+        MLP,
+        without_equation(activation_module, 2),
+        "gelu",
+        lies={"gelu": other_gelu(clipped_early)},
     ),
     "gelu beyond the table": Attack(
         MLP, without_lookup("gelu: index"), lies={"gelu": other_gelu(not_clipped)}
@@ -779,21 +789,21 @@ ATTACKS: dict[str, Attack] = {
     "a token that is not the arg-max": Attack(
         HEAD,
         without_lookup("margin"),
-        lies={"margins": margins_of()},
+        lies={"margin": margins_of()},
         change=claim_ids((1, 11)),
     ),
     "a token that is not the arg-max, with margins made up": equation(
-        HEAD, "margin", lies={"margins": margins_of(clip=True)}, change=claim_ids((1, 11))
+        HEAD, "margin", lies={"margin": margins_of(clip=True)}, change=claim_ids((1, 11))
     ),
     "a tie broken upward": Attack(
         HEAD,
         no_ties,
         "margin",
-        lies={"margins": margins_of(ids_below=False)},
+        lies={"margin": margins_of(ids_below=False)},
         change=tie((4, 9)),
     ),
     "a tie broken upward, with its margin": Attack(
-        HEAD, without_lookup("margin"), lies={"margins": margins_of()}, change=tie((9, 4))
+        HEAD, without_lookup("margin"), lies={"margin": margins_of()}, change=tie((9, 4))
     ),
     "other weights of the head": head_with("head.logits.weight", negated, "margin: weight"),
     "another bias of the head": head_with("head.logits.bias", raised, "margin: bias"),
@@ -828,17 +838,22 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
+BOUNDARIES = pytest.mark.parametrize("hidden", [False, True], ids=["public", "hidden"])
+
+
+@BOUNDARIES
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
-def test_a_lie_is_refused(attack: Attack) -> None:
+def test_a_lie_is_refused(attack: Attack, hidden: bool) -> None:
     with refused(attack.refused):
-        attack.trial().verify()
+        replace(attack, hidden=hidden).trial().verify()
 
 
+@BOUNDARIES
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_without_its_guard_the_lie_is_believed(
-    attack: Attack, monkeypatch: pytest.MonkeyPatch
+    attack: Attack, hidden: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trial = attack.trial()
+    trial = replace(attack, hidden=hidden).trial()
     attack.off(trial, monkeypatch)
     claim = trial.verify()
     assert np.array_equal(claim.outputs, trial.honest.outputs) == attack.harmless
@@ -868,27 +883,27 @@ COMPLEMENTED = {
 }
 
 
+@BOUNDARIES
 @pytest.mark.parametrize("attack", COMPLEMENTED.values(), ids=COMPLEMENTED)
-def test_a_lie_in_small_limbs(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lie_in_small_limbs(
+    attack: Attack, hidden: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(units, "MIN_LIMB", 2)
     monkeypatch.setattr(units, "MAX_LIMB", 2)
-    test_a_lie_is_refused(attack)
-    test_without_its_guard_the_lie_is_believed(attack, monkeypatch)
+    test_a_lie_is_refused(attack, hidden)
+    test_without_its_guard_the_lie_is_believed(attack, hidden, monkeypatch)
 
 
-def columns() -> Iterator[tuple[str, str]]:
+def columns() -> Iterator[tuple[str, str, bool]]:
     """Units share the operation `norm`; one of them will do."""
-    for unit in (ATTENTION, MLP, HEAD):
-        for name in Trial(unit).circuit(claims()[unit]).plan.columns:
+    for unit, hidden in itertools.product((EMBED, ATTENTION, MLP, HEAD), (False, True)):
+        for name in Trial(unit, hidden=hidden).circuit(claims()[unit]).plan.columns:
             if not name.startswith("multiplicity" if unit == MLP else ("multiplicity", "norm")):
-                yield unit, name
+                yield unit, name, hidden
 
 
-@pytest.mark.parametrize(
-    ("unit", "column"),
-    list(columns()),
-)
-def test_no_column_is_free(unit: str, column: str) -> None:
+@pytest.mark.parametrize(("unit", "column", "hidden"), list(columns()))
+def test_no_column_is_free(unit: str, column: str, hidden: bool) -> None:
     """The first cell of the last row, which no mask hides, is off by one."""
 
     def spoil(prover: LyingProver, _: Any) -> None:
@@ -897,7 +912,7 @@ def test_no_column_is_free(unit: str, column: str) -> None:
         prover.commit_to({column: values})
 
     with pytest.raises(ProofRejected, match="does not hold"):
-        Trial(unit, instruct=spoil).verify()
+        Trial(unit, instruct=spoil, hidden=hidden).verify()
 
 
 # Equations that hold in the field and not over the integers
@@ -919,9 +934,9 @@ def wide_model() -> ExactModel:
     return ExactModel.in_memory(replace(specification, mlp=(wide, *others)), tensors)
 
 
-def wrapped(linear: Any, honest: Any, witness: Witness, model: ExactModel, x: IntArray) -> IntArray:
+def wrapped(linear: Any, honest: Any, witness: Witness, x: IntArray) -> IntArray:
     """y·2^s + r is x·W + b and p."""
-    y: IntArray = honest(witness, model, x)
+    y: IntArray = honest(witness, x)
     at = (2, 0)
     rest = witness.integers(linear.rest.value)
     y[at], rest[at] = divmod((int(y[at]) << 40) + int(rest[at]) + MODULUS, 1 << 40)
@@ -933,7 +948,7 @@ def test_no_window_is_so_wide_that_an_equation_wraps(monkeypatch: pytest.MonkeyP
     trial = Trial(MLP, model=wide_model(), lies={"expand": wrapped})
     with pytest.raises(UnsupportedModel, match="expand could wrap"):
         trial.verify()
-    monkeypatch.setattr(operations, "require_no_wrap", lambda *_: None)
+    monkeypatch.setattr(linear_module, "require_no_wrap", lambda *_: None)
     honest = Trial(MLP, model=wide_model()).verify()
     assert not np.array_equal(trial.verify().outputs, honest.outputs)
 
@@ -963,3 +978,71 @@ def test_no_boundary_is_so_large_that_an_equation_wraps(monkeypatch: pytest.Monk
         trial.verify()
     monkeypatch.setattr(units, "check_ranges", lambda *_: None)
     assert np.abs(trial.verify().inputs).max() > 1 << 60
+
+
+# Rows that nobody sees
+
+
+@pytest.mark.parametrize(("sign", "column"), [(1, "input complement"), (-1, "input")])
+def test_hidden_rows_stay_within_their_bound(
+    sign: int, column: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of such rows the unit gives what is claimed, but nothing is proven of them."""
+    bound = small_model().specification.input_bound(MLP)
+
+    def beyond(claim: Claim) -> Claim:
+        inputs = claim.inputs.copy()
+        inputs[1, 2] = sign * (bound + 1)
+        return replace(claim, inputs=inputs, outputs=reference.run_unit(small_model(), MLP, inputs))
+
+    # nobody can look at what is hidden
+    monkeypatch.setattr(units, "check_ranges", lambda *_: None)
+    trial = Trial(MLP, change=beyond, hidden=True)
+    with refused("lookups: sum"):
+        trial.verify()
+    without_lookup(column)(trial, monkeypatch)
+    trial.verify()
+
+
+@pytest.mark.parametrize(("sign", "column"), [(1, "output complement"), (-1, "output")])
+def test_hidden_outputs_stay_within_their_bound(
+    sign: int, column: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if nothing else ties them to the unit."""
+    bound = small_model().specification.mlp[0].output
+
+    def beyond(claim: Claim) -> Claim:
+        outputs = claim.outputs.copy()
+        outputs[1, 2] = sign * (bound + 1)
+        return replace(claim, outputs=outputs)
+
+    monkeypatch.setattr(units, "check_ranges", lambda *_: None)
+    trial = Trial(MLP, change=beyond, hidden=True)
+    deaf_to("project")(trial, monkeypatch)
+    with refused("lookups: sum"):
+        trial.verify()
+    without_lookup(column)(trial, monkeypatch)
+    trial.verify()
+
+
+def test_the_complement_of_hidden_rows_is_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row beyond its bound, beside a complement that is not negative."""
+    bound = small_model().specification.input_bound(MLP)
+
+    def beyond(claim: Claim) -> Claim:
+        inputs = claim.inputs.copy()
+        inputs[1, 2] = bound + 1
+        return replace(claim, inputs=inputs, outputs=reference.run_unit(small_model(), MLP, inputs))
+
+    def made_up(prover: LyingProver, circuit: Any) -> None:
+        complement = circuit.ends["input"].complement
+        values = prover.witness.integers(complement.value)
+        prover.witness.store_number(complement, np.maximum(values, 0))
+        prover.commit_to({})
+
+    monkeypatch.setattr(units, "check_ranges", lambda *_: None)
+    trial = Trial(MLP, change=beyond, hidden=True, instruct=made_up)
+    with refused("input: below the divisor"):
+        trial.verify()
+    deaf_to("input: below the divisor")(trial, monkeypatch)
+    trial.verify()

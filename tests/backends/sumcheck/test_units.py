@@ -6,11 +6,11 @@ import pytest
 
 from tests.conftest import MakeCheckpoint
 from zkllm.backends.base import Claim
-from zkllm.backends.sumcheck import units
-from zkllm.backends.sumcheck.units import make_circuit
+from zkllm.backends.sumcheck.units import UnitCircuit, make_circuit
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import Digest
 from zkllm.engines.sumcheck.protocol import Context, check_proof, make_proof
+from zkllm.engines.sumcheck.weights import commit_weights
 from zkllm.errors import ConstraintViolation
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
@@ -81,6 +81,39 @@ def test_other_activations_are_accepted(activation: str, make_checkpoint: MakeCh
     require_accepted(model, honest(model, 5)["mlp[0]"])
 
 
+# Boundaries that are columns
+
+
+@pytest.mark.parametrize("committed", [False, True], ids=["held", "committed"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_every_unit_is_accepted_with_hidden_rows(
+    count: int, committed: bool, tiny_model: ExactModel
+) -> None:
+    for claim in honest(tiny_model, count).values():
+        circuit = make_circuit(tiny_model, claim, hidden=True)
+        ends = {"embed": ["output"], "head": ["input"]}.get(claim.unit, ["input", "output"])
+        assert list(circuit.ends) == ends
+        root = commit_weights(circuit.plan, tiny_model).root() if committed else None
+        proof = make_proof(circuit, Context((), root))
+        again = make_circuit(tiny_model, without_rows(claim), hidden=True)
+        assert check_proof(again, proof, Context((), root)) > 100
+
+
+def without_rows(claim: Claim) -> Claim:
+    """All that a verifier knows of hidden rows: how many there are."""
+    inputs, outputs = (rows * (rows.ndim == 1) for rows in (claim.inputs, claim.outputs))
+    return replace(claim, inputs=inputs, outputs=outputs)
+
+
+def test_a_unit_whose_output_nobody_writes_is_none(tiny_model: ExactModel) -> None:
+    claim = honest(tiny_model, 3)["mlp[0]"]
+    unit = tiny_model.specification.lists["mlp[0]"]
+    UnitCircuit(unit, tiny_model, claim, 8)
+    for name in ("nothing", unit.reads):
+        with pytest.raises(ValueError, match=rf"mlp\[0\]: nothing writes {name}$"):
+            UnitCircuit(replace(unit, writes=name), tiny_model, claim, 8)
+
+
 # The limb
 
 
@@ -89,8 +122,9 @@ def test_other_activations_are_accepted(activation: str, make_checkpoint: MakeCh
 def test_limbs_have_the_size_that_costs_least(
     unit: str, count: int, tiny_model: ExactModel
 ) -> None:
-    claim = honest(tiny_model, count)[unit]
-    costs = {limb: units._build(tiny_model, claim, limb).plan.cost() for limb in range(4, 17)}
+    claim, found = honest(tiny_model, count)[unit], tiny_model.specification.lists[unit]
+    circuits = [UnitCircuit(found, tiny_model, claim, limb) for limb in range(4, 17)]
+    costs = {circuit.plan.limb: circuit.plan.cost() for circuit in circuits}
     chosen = make_circuit(tiny_model, claim).plan
     assert chosen.cost() == min(costs.values())
     assert chosen.limb == min(limb for limb, cost in costs.items() if cost == chosen.cost())

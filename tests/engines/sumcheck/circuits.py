@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import pytest
 
+from zkllm.engines.sumcheck.equations import Scope
 from zkllm.engines.sumcheck.field import Ext
-from zkllm.engines.sumcheck.party import Party
+from zkllm.engines.sumcheck.party import Party, Weights
 from zkllm.engines.sumcheck.plan import Combination, Number, Plan
 from zkllm.engines.sumcheck.protocol import Circuit, Context, check_proof, make_proof, run_protocol
 from zkllm.engines.sumcheck.prover import Prover
+from zkllm.engines.sumcheck.tensors import Committed, Public
 from zkllm.engines.sumcheck.weights import commit_weights
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ProofRejected
-from zkllm.exact.model import ExactModel
+from zkllm.operations import reading
+from zkllm.operations.step import Step
+from zkllm.tensors import IntArray
 
 Spoil = Callable[[Witness], None]
 
@@ -26,7 +32,7 @@ class Alone(Circuit):
     """One operation, sealed in a plan of its own."""
 
     plan: Plan
-    weights: ExactModel
+    weights: Any
     fill: Callable[[Witness], object]
     examine: Callable[[Party], object]
     spoil: Spoil | None = field(default=None)
@@ -71,6 +77,80 @@ class Alone(Circuit):
         liar = Liar(witness, self.weights, None)
         run_protocol(liar, liar.committed, None, self, context)
         require_refused(label, self, liar.proof, context)
+
+
+Kind: TypeAlias = Literal["public", "committed", "its own"]
+"""How a value is seen; a value of its own has the form that the step gives it."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a step reads or writes."""
+
+    integers: IntArray
+    bound: int
+    kind: Kind
+
+
+class Stored:
+    """Tensors by name, of any integers."""
+
+    def __init__(self, **tensors: IntArray) -> None:
+        self._tensors = tensors
+
+    def integers(self, name: str, /) -> IntArray:
+        return self._tensors[name]
+
+
+class Staged:
+    """One step, alone in a plan, between values of any kind."""
+
+    def __init__(
+        self, step: Step, weights: Weights, values: Mapping[str, Value], limb: int = 8
+    ) -> None:
+        self.step, self.values, self.limb = step, values, limb
+        plan = Plan(limb)
+        self.scope = Scope(plan, weights, len(next(iter(values.values())).integers))
+        self.placed: dict[str, Number] = {}
+        """Values that are committed to, but for those of the step's own."""
+        for name, value in values.items():
+            if value.kind == "public":
+                self.scope.values[name] = Public(value.integers, value.bound)
+            elif value.kind == "committed":
+                number = plan.signed(name, value.integers.shape, value.bound)
+                self.placed[name] = number
+                self.scope.values[name] = Committed(number.value, number.largest)
+        self.equations: Any = reading(step, "sumcheck").Equations(step, self.scope)
+        plan.seal()
+        self.circuit = Alone(plan, weights, self.fill, self.equations.check)
+
+    def number(self, name: str) -> Number:
+        """The number that the value `name` is."""
+        return self.placed[name] if name in self.placed else self.scope.numbers[name]
+
+    def fill(self, witness: Witness) -> None:
+        for name, number in self.placed.items():
+            witness.store_number(number, self.values[name].integers)
+        given = [self.values[name].integers for name in self.step.reads]
+        written = self.equations.fill(witness, given)
+        assert np.array_equal(written, self.values[self.step.writes].integers)
+        if self.step.writes in self.scope.numbers:
+            witness.store_number(self.scope.numbers[self.step.writes], written)
+
+    def lie(self, name: str, place: tuple[int, ...], by: int = 1) -> tuple[Alone, bytes]:
+        """A circuit for which one entry of a value is another, and the proof of all else.
+
+        What is public the verifier knows to be another, what is committed to is another column.
+        """
+        value, context = self.values[name], self.circuit.context()
+        if value.kind != "public":
+            spoiled = replace(self.circuit, spoil=shifted(self.number(name), place, by))
+            return self.circuit, make_proof(spoiled, context)
+        integers = value.integers.copy()
+        integers[place] += by
+        values = {**self.values, name: replace(value, integers=integers)}
+        other = Staged(self.step, self.circuit.weights, values, self.limb)
+        return other.circuit, make_proof(self.circuit, context)
 
 
 def require_refused(label: str, circuit: Circuit, proof: bytes, context: Context) -> None:

@@ -31,7 +31,6 @@ from zkllm.errors import (
     UnsupportedModel,
     UntrustedMaterial,
 )
-from zkllm.exact.format1 import Attention, Mlp
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
 from zkllm.exact.stored import check_range
@@ -91,7 +90,7 @@ class Commitment:
     def model_of(self, specification: Specification) -> ExactModel:
         """The model as far as the commitment gives it; raises `DigestMismatch` for other tables."""
         tensors: dict[str, IntArray] = {}
-        for name in table_names(specification, self.unit):
+        for name in specification.lists[self.unit].tables():
             stored = specification.tensors[name]
             if name not in self.tables:
                 raise InvalidBundle(f"{self.unit}: the commitment lacks the table {name}")
@@ -283,14 +282,6 @@ def _digest_of(array: IntArray) -> bytes:
     return tagged("zkllm/sumcheck/tensor/v1", shape, array.astype("<i8").tobytes()).encode()
 
 
-def table_names(specification: Specification, unit: str) -> tuple[str, ...]:
-    """The lookup tables of a unit, which its verifier needs in either mode."""
-    found = specification.units()[unit]
-    if isinstance(found, Attention):
-        return (found.exp,)
-    return (found.gelu,) if isinstance(found, Mlp) else ()
-
-
 def _commit(model: ExactModel, unit: str, progress: Progress) -> Commitment:
     """The commitment to the weights of `unit`, from the model."""
     require_packages(*SumcheckBackend.prover_packages)
@@ -303,7 +294,7 @@ def _commit(model: ExactModel, unit: str, progress: Progress) -> Commitment:
     root = commit_weights(plan, model).root()
     tables = {
         name: tuple(int(n) for n in model.tensor(name))
-        for name in table_names(model.specification, unit)
+        for name in model.specification.lists[unit].tables()
     }
     model.forget()
     return Commitment(_FORMAT, unit, model.digest, root.hex(), tables)

@@ -17,10 +17,9 @@ from zkllm.engines.sumcheck.plan import total
 from zkllm.engines.sumcheck.protocol import Circuit, Context, require_bits, run_protocol
 from zkllm.engines.sumcheck.verifier import Verifier
 from zkllm.errors import UnsupportedModel
-from zkllm.exact.format1 import Attention, Head
 from zkllm.exact.model import ExactModel
 from zkllm.exact.specification import Specification
-from zkllm.operations.embed.exact import Embed
+from zkllm.operations.unit import Ids
 from zkllm.tensors import IntArray
 
 # Fitted to units of GPT-2 small at T = 16 to 1024, held and committed (`benchmarks.sumcheck`).
@@ -87,24 +86,21 @@ def circuit_of(specification: Specification, unit: str, tokens: int, generated: 
     Of these positions, `generated` say what the head has to show. Raises `UnsupportedModel` if an
     equation could wrap.
     """
-    found = specification.units()[unit]
-    width = specification.architecture.width
-    tables: dict[str, IntArray] = {}
+    found = specification.lists[unit]
+    rows = generated if isinstance(found.output, Ids) else tokens
     # One zero that is everywhere: shapes come from whoever wrote the specification.
-    inputs = outputs = np.broadcast_to(np.int64(0), (tokens, width))
-    if isinstance(found, Embed):
-        inputs = np.zeros(tokens, dtype=np.int64)
-    elif isinstance(found, Head):
-        inputs, outputs = inputs[:generated], np.zeros(generated, dtype=np.int64)
-    elif isinstance(found, Attention):
-        table = np.zeros(specification.tensors[found.exp].shape, dtype=np.int64)
-        # the largest entry, from the bound on the sum of as many as there are positions
-        table[0] = max(1, found.total // specification.architecture.context)
-        tables[found.exp] = table
-    else:
-        tables[found.gelu] = np.zeros(specification.tensors[found.gelu].shape, dtype=np.int64)
+    inputs, outputs = (
+        np.broadcast_to(np.int64(0), (rows,) if isinstance(end, Ids) else (rows, end.width))
+        for end in (found.input, found.output)
+    )
+    tables: dict[str, IntArray] = {}
+    for step in found.steps:
+        for name in step.tables():
+            table = np.zeros(specification.tensors[name].shape, dtype=np.int64)
+            table[0] = step.largest_entry(name)
+            tables[name] = table
     model = ExactModel.in_memory(specification, tables)
-    return smallest_circuit(model, Claim(unit, inputs, outputs, Digest("")))
+    return smallest_circuit(found, model, Claim(unit, inputs, outputs, Digest("")))
 
 
 def estimate(

@@ -94,6 +94,10 @@ class AttentionStep(Step):
                 f"up to less than 2^52, it begins with {int(table[0])}"
             )
 
+    def largest_entry(self, table: str) -> int:
+        # from the bound on the sum of as many as there are positions
+        return max(1, self.numbers.total // self.context)
+
     def work(self, rows: int) -> int:
         return rows * (rows + 1) * self.heads * self.size
 

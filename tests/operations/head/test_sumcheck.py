@@ -3,20 +3,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.engines.sumcheck.circuits import Alone, Spoil, require_refused, shifted
-from zkllm.backends.sumcheck.head import Margins
+from tests.engines.sumcheck.circuits import Spoil, Staged, Value, require_refused, shifted
 from zkllm.engines.sumcheck.field import MODULUS
-from zkllm.engines.sumcheck.plan import Plan
 from zkllm.engines.sumcheck.protocol import make_proof
-from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation, UnsupportedModel
 from zkllm.exact.model import ExactModel
-from zkllm.operations.head.exact import arg_max
+from zkllm.operations.head.exact import HeadStep, Logits, arg_max
 
 BOUND = 200
 
 
-class Choosing:
+class Choosing(Staged):
     """The arg-max of random rows, alone in a plan; `ids` are the right ones unless given."""
 
     def __init__(
@@ -36,20 +33,18 @@ class Choosing:
         bias = random.integers(-99, 100, vocabulary) * (not level)
         self.logits = self.x @ weight + bias
         self.ids = ids or tuple(int(i) for i in np.argmax(self.logits, axis=1))
-        head = model.specification.head
-        assert head is not None
-        largest = BOUND * 9 * width + 99
-        unit = replace(head, weight="w", bias="b", logit=largest)
+        step = head_step(BOUND * 9 * width + 99, width, vocabulary)
         self.model = ExactModel.in_memory(model.specification, {"w": weight, "b": bias})
-        plan = Plan(limb)
-        self.number = plan.signed("x", self.x.shape, BOUND)
-        self.margins = Margins(plan, self.number.value, unit, vocabulary, self.ids)
-        plan.seal()
-        self.circuit = Alone(plan, self.model, self.fill, self.margins.check)
+        values = {
+            "x": Value(self.x, BOUND, "committed"),
+            "ids": Value(np.array(self.ids), vocabulary - 1, "public"),
+        }
+        super().__init__(step, self.model, values, limb)
+        self.margins = self.equations
 
-    def fill(self, witness: Witness) -> None:
-        witness.store_number(self.number, self.x)
-        self.margins.fill(witness, self.model, self.x)
+
+def head_step(logit: int, width: int = 12, vocabulary: int = 37) -> HeadStep:
+    return HeadStep("margin", ("x",), "ids", Logits("w", "b", logit), width, vocabulary)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 37])
@@ -112,7 +107,7 @@ def test_margins_are_checked(committed: bool, choosing: Choosing) -> None:
     for place in [(0, 0), (2, 36)]:
         spoils: list[Spoil] = [
             shifted(choosing.margins.margin, place, 1),
-            shifted(choosing.number, (place[0], 3), 1),
+            shifted(choosing.number("x"), (place[0], 3), 1),
         ]
         for spoil in spoils:
             choosing.circuit.refuse("margin", spoil, committed=committed)
@@ -150,15 +145,21 @@ def test_an_equal_logit_at_a_lower_id_is_refused(tiny_model: ExactModel) -> None
 
 
 @pytest.mark.parametrize("logit", [1 << 62, (MODULUS - 1 - (1 << 63)) // 2 + 1])
-def test_margins_that_could_wrap_are_refused(logit: int, tiny_model: ExactModel) -> None:
-    head = tiny_model.specification.head
-    assert head is not None
-
-    def make(logit: int) -> Margins:
-        plan = Plan(16)
-        unit = replace(head, weight="w", bias="b", logit=logit)
-        return Margins(plan, plan.column("x", (3, 12)), unit, 37, (1, 2, 3))
-
-    make(1 << 60)
+def test_margins_that_could_wrap_are_refused(logit: int, choosing: Choosing) -> None:
+    Staged(head_step(1 << 60), choosing.model, choosing.values)
     with pytest.raises(UnsupportedModel, match="margin could wrap"):
-        make(logit)
+        Staged(head_step(logit), choosing.model, choosing.values)
+
+
+def test_hidden_ids_are_refused(choosing: Choosing) -> None:
+    hidden = replace(choosing.values["ids"], kind="committed")
+    with pytest.raises(UnsupportedModel, match="margin: token ids are public"):
+        Staged(choosing.step, choosing.model, {**choosing.values, "ids": hidden})
+
+
+@pytest.mark.parametrize("wrong", [-1, 37, 64 + 5])
+def test_an_id_that_is_no_token_is_refused(wrong: int, choosing: Choosing) -> None:
+    """Modulo a power of two it would be one."""
+    message = rf"margin: id 0 must lie in 0\.\.36, got {wrong}$"
+    with pytest.raises(ConstraintViolation, match=message):
+        Choosing(choosing.model, 3, ids=(wrong, 1, 2))

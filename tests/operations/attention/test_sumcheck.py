@@ -5,14 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engines.sumcheck.circuits import Alone, Spoil, both, put, shifted
-from zkllm.backends.sumcheck.attention import CausalAttention
-from zkllm.engines.sumcheck.plan import Plan
+from tests.engines.sumcheck.circuits import Spoil, Staged, Stored, Value, both, put, shifted
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation, UnsupportedModel
-from zkllm.exact.format1 import Attention
 from zkllm.exact.model import ExactModel
-from zkllm.operations.attention.exact import Attended
+from zkllm.operations.attention.exact import Attend, Attended, AttentionStep
 from zkllm.operations.attention.exact import attention as exact_attention
 from zkllm.tensors import IntArray
 
@@ -20,13 +17,7 @@ EXP = np.array([64, 40, 25, 15, 9, 6, 4, 2, 1, 0])
 BOUND = 300
 
 
-def unit(model: ExactModel, *, shift: int, score: int, value: int) -> Attention:
-    """The attention of a model with other numbers."""
-    found = model.specification.attention[0]
-    return replace(found, score_shift=shift, score=score, value=replace(found.value, output=value))
-
-
-class Attending:
+class Attending(Staged):
     """Attention of random q, k, v [T, h, d_head], alone in a plan."""
 
     def __init__(
@@ -45,23 +36,28 @@ class Attending:
         self.q, self.k, self.v = random.integers(-largest, largest + 1, (3, rows, heads, size))
         self.shift, self.table = shift, table
         score = (size * BOUND**2 >> shift) + 1
-        plan = Plan(limb)
-        self.numbers = [plan.signed(name, self.q.shape, BOUND) for name in ("q", "k", "v")]
-        self.attention = CausalAttention(
-            plan, *self.numbers, unit(model, shift=shift, score=score, value=BOUND), table
-        )
-        plan.seal()
-        self.circuit = Alone(plan, model, self.fill, self.attention.check)
-
-    def fill(self, witness: Witness) -> None:
-        for number, values in zip(self.numbers, (self.q, self.k, self.v), strict=True):
-            witness.store_number(number, values)
-        output = self.attention.fill(witness, self.q, self.k, self.v)
+        step = attention_step(shift=shift, score=score, value=BOUND, heads=heads, size=size)
+        stored = ExactModel.in_memory(model.specification, {"exp": table})
+        given = {"q": self.q, "k": self.k, "v": self.v}
+        values = {name: Value(integers, BOUND, "committed") for name, integers in given.items()}
+        output = step.run(list(given.values()), stored.integers)
         assert (output == self.expected().output.transpose(1, 0, 2)).all()
+        values["o"] = Value(output, BOUND, "its own")
+        super().__init__(step, stored, values, limb)
+        self.attention = self.equations
+        self.numbers = [self.number(name) for name in "qkv"]
 
     def expected(self) -> Attended:
         heads = [x.transpose(1, 0, 2) for x in (self.q, self.k, self.v)]
         return exact_attention(*heads, shift=self.shift, table=self.table)
+
+
+def attention_step(
+    *, shift: int, score: int, value: int, heads: int = 2, size: int = 6
+) -> AttentionStep:
+    """Its bounds on sums are of no use to the equations."""
+    numbers = Attend(shift, 1, score, "exp", 1, 1, value)
+    return AttentionStep("attention", ("q", "k", "v"), "o", numbers, heads, size, 65)
 
 
 # The equations, in integers
@@ -74,7 +70,7 @@ def require_attended(attending: Attending) -> None:
         witness.integers(value)
         for value in (
             *(a.maximum.value, a.index, a.entry, a.excess.value, a.marker, a.total),
-            *(a.half.value, a.odd.value, a.output.value, a.low.value, a.high.value),
+            *(a.half.value, a.odd.value, attending.number("o").value, a.low.value, a.high.value),
         )
     )
     rest = np.zeros_like(index) if a.rest is None else witness.integers(a.rest.value)
@@ -253,6 +249,11 @@ def test_products_are_those_of_the_committed_keys(
     attending = Attending(tiny_model, 5)
     committed = attending.k
     attending.k = committed + 1
+    output = attending.expected().output.transpose(1, 0, 2)
+    lies = {"k": attending.k, "o": output}
+    attending.values = dict(attending.values) | {
+        name: replace(attending.values[name], integers=integers) for name, integers in lies.items()
+    }
     products = np.einsum("ihc,jhc->hij", attending.q, attending.k)
     monkeypatch.setattr(attending.attention, "_products", lambda _: products)
 
@@ -291,7 +292,7 @@ def test_the_mixed_values_are_shown(attending: Attending) -> None:
 def test_outputs_are_rounded_quotients(attending: Attending) -> None:
     a, circuit = attending.attention, attending.circuit
     place = (4, 1, 5)
-    circuit.refuse("attention: output", shifted(a.output, place, 1))
+    circuit.refuse("attention: output", shifted(attending.number("o"), place, 1))
     circuit.refuse("attention: output", shifted(attending.numbers[2], (0, 1, 5), 1))
     low = int(circuit.witness().integers(a.low.value)[place])
     step = 1 if low == 0 else -1
@@ -321,9 +322,7 @@ def test_an_exponential_is_that_of_the_table(attending: Attending) -> None:
         ("output", {"entry": 1 << 40, "value": 1 << 20}),
     ],
 )
-def test_attention_that_could_wrap_is_refused(
-    what: str, bounds: dict[str, int], tiny_model: ExactModel
-) -> None:
+def test_attention_that_could_wrap_is_refused(what: str, bounds: dict[str, int]) -> None:
     def make(
         query: int = 100,
         key: int = 100,
@@ -331,14 +330,13 @@ def test_attention_that_could_wrap_is_refused(
         entry: int = 64,
         score: int = 100,
         shift: int = 3,
-    ) -> CausalAttention:
-        plan = Plan(16)
-        numbers = [
-            plan.signed(name, (5, 2, 6), bound)
-            for name, bound in (("q", query), ("k", key), ("v", value))
-        ]
-        numbers_of = unit(tiny_model, shift=shift, score=score, value=value)
-        return CausalAttention(plan, *numbers, numbers_of, np.array([entry, 0]))
+    ) -> None:
+        zeros = np.zeros((5, 2, 6), dtype=np.int64)
+        bounds = {"q": query, "k": key, "v": value}
+        stored = Stored(exp=np.array([entry, 0]))
+        step = attention_step(shift=shift, score=score, value=value)
+        values = {name: Value(zeros, bound, "committed") for name, bound in bounds.items()}
+        Staged(step, stored, values, limb=16)
 
     make()
     with pytest.raises(UnsupportedModel, match=f"attention: {what} could wrap"):

@@ -1,18 +1,20 @@
-"""Causal attention of all heads between the linear layers: scores, maxima, exponentials, mixing.
+"""Causal attention of all heads as equations: scores, maxima, exponentials, mixing.
 
-q, k, v are committed numbers of dims [T, h, d_head]; cells of one score are columns of dims
-[h, T, T]. Above the diagonal there is nothing to attend to: e and y are zero there, and what the
-other columns hold is multiplied by a mask that the verifier evaluates itself.
+They are those of protocol.md, section 10. q, k, v are [T, h, d_head]; cells of one score are
+columns of dims [h, T, T]. Above the diagonal there is nothing to attend to: e and y are zero there,
+and what the other columns hold is multiplied by a mask that the verifier evaluates itself.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
 from zkllm import integers
-from zkllm.backends.sumcheck.operations import bits_of, require_no_wrap
+from zkllm.engines.sumcheck import equations
+from zkllm.engines.sumcheck.equations import Scope
 from zkllm.engines.sumcheck.field import (
     HALF,
     ONE,
@@ -41,66 +43,63 @@ from zkllm.engines.sumcheck.multilinear import (
     weights,
 )
 from zkllm.engines.sumcheck.party import Party
-from zkllm.engines.sumcheck.plan import Combination, Lookup, Number, Plan
+from zkllm.engines.sumcheck.plan import Lookup, Number
+from zkllm.engines.sumcheck.tensors import Tensor
+from zkllm.engines.sumcheck.windows import bits_of, require_no_wrap
 from zkllm.engines.sumcheck.witness import Witness
-from zkllm.exact.format1 import Attention
 from zkllm.operations.attention import exact
+from zkllm.operations.attention.exact import AttentionStep
 from zkllm.tensors import IntArray
 
 
-class CausalAttention:
+class Equations(equations.Equations):
     """The output o = round(Σ_j e_j·v_j / S), S = Σ e, of scores s = round(q·k / 2^sh).
 
     e = EXP[min(m - s, cap)] with m the largest score of a row.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        query: Number,
-        key: Number,
-        value: Number,
-        unit: Attention,
-        table: IntArray,
-    ) -> None:
-        self.query, self.key, self.value = query.value, key.value, value.value
-        self.shift, self.table, self.cap = unit.score_shift, table, len(table) - 1
-        rows, heads, size = query.value.dims
+    def __init__(self, step: AttentionStep, scope: Scope) -> None:
+        name, plan, n = step.name, scope.plan, step.numbers
+        table = self.table = scope.table(n.exp)  # [cap + 1]
+        self.name, self.shift, self.cap = name, n.shift, len(table) - 1
+        rows, heads, size = scope.rows, step.heads, step.size
         self.cells: Dims = (heads, rows, rows)
         self.rows: Dims = (heads, rows)
         self.dims: Dims = (rows, heads, size)
-        self.maximum = plan.signed("attention: maximum", self.rows, unit.score)
-        self.index = plan.column("attention: index", self.cells)
-        self.entry = plan.column("attention: exponential", self.cells)
+        self.query, self.key, self.value = (scope.read(x, self.dims) for x in step.reads)
+        self.maximum = plan.signed(f"{name}: maximum", self.rows, n.score)  # m [h, T]
+        self.index = plan.column(f"{name}: index", self.cells)  # [h, T, T]
+        self.entry = plan.column(f"{name}: exponential", self.cells)  # e [h, T, T]
         plan.lookups.append(
             Lookup(plan.named_table("exp", table), self.index, self.entry, causal=True)
         )
-        self.excess = plan.unsigned("attention: excess", self.cells, bits_of(2 * unit.score))
-        self.marker = plan.column("attention: marks a maximum", self.cells)
+        self.excess = plan.unsigned(
+            f"{name}: excess", self.cells, bits_of(2 * n.score)
+        )  # [h, T, T]
+        self.marker = plan.column(f"{name}: marks a maximum", self.cells)
         self.rest: Number | None = None
         if self.shift:
-            self.rest = plan.unsigned("attention: score remainder", self.cells, self.shift)
+            self.rest = plan.unsigned(f"{name}: score remainder", self.cells, self.shift)
         largest = rows * int(table.max())
         bits = bits_of(largest)
-        self.total = plan.column("attention: total", self.rows)
-        self.half = plan.unsigned("attention: half of total", self.rows, bits)
-        self.odd = plan.unsigned("attention: total is odd", self.rows, 1)
-        self.output = plan.signed("attention: output", self.dims, unit.value.output)
-        self.low = plan.unsigned("attention: output remainder", self.dims, bits)
-        self.high = plan.unsigned("attention: output remainder complement", self.dims, bits)
+        self.total = plan.column(f"{name}: total", self.rows)
+        self.half = plan.unsigned(f"{name}: half of total", self.rows, bits)
+        self.odd = plan.unsigned(f"{name}: total is odd", self.rows, 1)
+        self.output = scope.write(step.writes, f"{name}: output", self.dims, n.output)  # o
+        self.low = plan.unsigned(f"{name}: output remainder", self.dims, bits)
+        self.high = plan.unsigned(f"{name}: output remainder complement", self.dims, bits)
         score = self.maximum.largest + self.cap + self.excess.largest
-        products = size * query.largest * key.largest
-        require_no_wrap("attention: score", products, (score + 2) << self.shift)
-        require_no_wrap("attention: total", largest, 4 << bits)
+        products = size * self.query.largest * self.key.largest
+        require_no_wrap(f"{name}: score", products, (score + 2) << self.shift)
+        require_no_wrap(f"{name}: total", largest, 4 << bits)
         require_no_wrap(
-            "attention: output", largest * value.largest, (self.output.largest + 4) << bits
+            f"{name}: output", largest * self.value.largest, (self.output.largest + 4) << bits
         )
 
-    def fill(self, witness: Witness, q: IntArray, k: IntArray, v: IntArray) -> IntArray:
-        """The output, shape [T, h, d_head], of q, k, v of that shape."""
-        heads = [x.transpose(1, 0, 2) for x in (q, k, v)]
+    def fill(self, witness: Witness, given: Sequence[IntArray]) -> IntArray:
+        heads = [x.transpose(1, 0, 2) for x in given]  # q, k, v [h, T, d_head]
         attended = exact.attention(*heads, shift=self.shift, table=self.table)
-        causal = np.tri(len(q), dtype=bool)
+        causal = np.tri(self.rows[1], dtype=bool)  # [T, T]
         distance = np.where(causal, attended.maximum[..., None] - attended.score, 0)
         index = np.minimum(distance, self.cap)
         witness.store_number(self.maximum, attended.maximum)
@@ -123,13 +122,11 @@ class CausalAttention:
         divisor = attended.total.T[:, :, None]
         mixed = integers.matmul(attended.exponential, heads[2]).transpose(1, 0, 2)
         low = mixed + divisor // 2 - output * divisor
-        witness.store_number(self.output, output)
         witness.store_number(self.low, low)
         witness.store_number(self.high, divisor - 1 - low)
         return output
 
     def check(self, party: Party) -> None:
-        """All equations between q, k, v and the output."""
         at, product = self._check_cells(party)
         self._check_products(party, at, product)
         self._check_rows(party)
@@ -142,8 +139,8 @@ class CausalAttention:
         (2) excess·(cap - index) = 0, (3) marker·(index + excess) = 0; above it (4) exponential = 0
         and (5) marker = 0. An index is in 0 .. cap because it was looked up.
         """
-        point = party.point("attention: cells", self.cells)
-        factor = party.challenge("attention: factor", 4)
+        point = party.point(f"{self.name}: cells", self.cells)
+        factor = party.challenge(f"{self.name}: factor", 4)
         _, second, third, fourth, fifth = powers(factor, 5)
 
         def tables() -> list[Words]:
@@ -164,7 +161,7 @@ class CausalAttention:
             return [inside, subtract(every, inside), *columns, outside]
 
         at, value = party.sumcheck(
-            "attention: cells",
+            f"{self.name}: cells",
             self.cells,
             ZERO,
             tables,
@@ -178,7 +175,7 @@ class CausalAttention:
             ],
         )
         (product,) = party.exchange(
-            "attention: product", lambda: [value_at(self._products(party), at)], 1
+            f"{self.name}: product", lambda: [value_at(self._products(party), at)], 1
         )
         h, i, j = at
         index, excess = party.value(self.index, at), party.value(self.excess.value, at)
@@ -193,7 +190,7 @@ class CausalAttention:
         outer = fourth * entry + fifth * marker
         inside, every = self._masks(point, at)
         expected = inside * inner + (every - inside) * outer
-        party.require_equal("attention: cells", value, expected)
+        party.require_equal(f"{self.name}: cells", value, expected)
         return at, product
 
     def _masks(self, point: Point, at: Point) -> tuple[Ext, Ext]:
@@ -206,7 +203,7 @@ class CausalAttention:
 
     def _products(self, party: Party) -> IntArray:
         """All q·k, shape [h, T, T], for the prover."""
-        q, k = (party.integers(x).transpose(1, 0, 2) for x in (self.query, self.key))
+        q, k = (x.integers(party).transpose(1, 0, 2) for x in (self.query, self.key))
         return integers.matmul(q, k.swapaxes(-1, -2))
 
     def _check_products(self, party: Party, at: Point, product: Ext) -> None:
@@ -215,20 +212,20 @@ class CausalAttention:
         h, i, j = at
 
         def tables() -> list[Words]:
-            def bound(x: Combination, r: Coordinates) -> Words:
-                flat = party.integers(x).reshape(rows, heads * size)
+            def bound(x: Tensor, r: Coordinates) -> Words:
+                flat = x.integers(party).reshape(rows, heads * size)
                 return contract(weights((rows,), (r,)), flat).reshape(heads, size, 2)
 
             head = np.broadcast_to(weights((heads,), (h,))[:, None, :], (heads, size, 2))
             return [head, bound(self.query, i), bound(self.key, j)]
 
         (other, c), value = party.sumcheck(
-            "attention: products", (heads, size), product, tables, [(ONE, (0, 1, 2))]
+            f"{self.name}: products", (heads, size), product, tables, [(ONE, (0, 1, 2))]
         )
         expected = eq_within(heads, h, other) * ones(size, c)
-        expected = expected * party.value(self.query, (i, other, c))
-        expected = expected * party.value(self.key, (j, other, c))
-        party.require_equal("attention: products", value, expected)
+        expected = expected * self.query.at(party, (i, other, c))
+        expected = expected * self.key.at(party, (j, other, c))
+        party.require_equal(f"{self.name}: products", value, expected)
 
     def _check_rows(self, party: Party) -> None:
         """(7) Σ_j marker = 1, (8) Σ_j exponential = total, (9) total = 2·half + odd.
@@ -237,26 +234,26 @@ class CausalAttention:
         not be 0 or 1. Where all variables of j are 1/2, eq(j, ·) is 2^-k for every j.
         """
         k = variables(self.cells[2])
-        h, i = point = party.point("attention: rows", self.rows)
+        h, i = point = party.point(f"{self.name}: rows", self.rows)
         middle = (h, i, (HALF,) * k)
         marked = party.value(self.marker, middle) * (1 << k)
         expected = ones_at(self.rows, point)
-        party.require_equal("attention: one maximum", marked, expected)
+        party.require_equal(f"{self.name}: one maximum", marked, expected)
         summed = party.value(self.entry, middle) * (1 << k)
         total = party.value(self.total, point)
-        party.require_equal("attention: total", summed, total)
+        party.require_equal(f"{self.name}: total", summed, total)
         halves = self.half.value * 2 + self.odd.value - self.total
-        party.require_zero("attention: half of total", halves, point)
+        party.require_zero(f"{self.name}: half of total", halves, point)
 
     def _check_output(self, party: Party) -> None:
         """(10) Σ_j e_j·v_j + half = o·S + low, (11) low + high = S - 1."""
         rows, heads, _ = self.dims
-        i, h, c = point = party.point("attention: output", self.dims)
+        i, h, c = point = party.point(f"{self.name}: output", self.dims)
 
         @functools.cache
         def mixing() -> list[Words]:
             entry = party.integers(self.entry).transpose(1, 0, 2).reshape(rows, heads * rows)
-            value = party.integers(self.value).transpose(2, 1, 0)
+            value = self.value.integers(party).transpose(2, 1, 0)
             value = value.reshape(len(value), heads * rows)
             shape = (heads, rows, 2)
             head = np.broadcast_to(weights((heads,), (h,))[:, None, :], shape)
@@ -267,20 +264,20 @@ class CausalAttention:
             head, bound, value = (table.reshape(-1, 2) for table in mixing())
             return [dot(multiply_ext(head, bound), value)]
 
-        (sums,) = party.exchange("attention: mixed", mixed, 1)
+        (sums,) = party.exchange(f"{self.name}: mixed", mixed, 1)
         (other, j), value = party.sumcheck(
-            "attention: mixed", (heads, rows), sums, mixing, [(ONE, (0, 1, 2))]
+            f"{self.name}: mixed", (heads, rows), sums, mixing, [(ONE, (0, 1, 2))]
         )
         expected = eq_within(heads, h, other) * ones(rows, j)
         expected = expected * party.value(self.entry, (other, i, j))
-        expected = expected * party.value(self.value, (j, other, c))
-        party.require_equal("attention: mixed", value, expected)
+        expected = expected * self.value.at(party, (j, other, c))
+        party.require_equal(f"{self.name}: mixed", value, expected)
 
         low, along = party.value(self.low.value, point), ones(self.dims[2], c)
         dividend = sums + party.value(self.half.value, (h, i)) * along - low
 
         def dividing() -> list[Words]:
-            flat = party.integers(self.output.value).transpose(2, 1, 0)
+            flat = self.output.integers(party).transpose(2, 1, 0)
             flat = flat.reshape(len(flat), heads * rows)
             return [
                 weights(self.rows, (h, i)).reshape(heads, rows, 2),
@@ -289,12 +286,12 @@ class CausalAttention:
             ]
 
         (g, t), value = party.sumcheck(
-            "attention: output", self.rows, dividend, dividing, [(ONE, (0, 1, 2))]
+            f"{self.name}: output", self.rows, dividend, dividing, [(ONE, (0, 1, 2))]
         )
         quotient = eq_within(heads, h, g) * eq_within(rows, i, t)
         quotient = quotient * party.value(self.total, (g, t))
-        quotient = quotient * party.value(self.output.value, (t, g, c))
-        party.require_equal("attention: output", value, quotient)
+        quotient = quotient * self.output.at(party, (t, g, c))
+        party.require_equal(f"{self.name}: output", value, quotient)
         limit = (party.value(self.total, (h, i)) - ones_at(self.rows, (h, i))) * along
         high = party.value(self.high.value, point)
-        party.require_equal("attention: output remainder", low + high, limit)
+        party.require_equal(f"{self.name}: output remainder", low + high, limit)
