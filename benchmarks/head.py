@@ -16,7 +16,7 @@ from rich.console import Console
 
 from zkllm.engines.ezkl import lowering, proofs, readings, recipe, srs
 from zkllm.engines.ezkl.circuit import Circuit
-from zkllm.engines.ezkl.exp import recipe_lookup, recipe_table
+from zkllm.engines.ezkl.exp import recipe_bound, recipe_lookup, recipe_table
 from zkllm.engines.ezkl.process import Result, call
 from zkllm.engines.ezkl.recipe import Recipe
 from zkllm.operations import reading
@@ -46,7 +46,7 @@ def head(shape: HeadShape, recipe: Recipe, output: IntArray) -> Circuit:
     """One head with q, k, v as public inputs and o == `output` demanded, all [T, 1, d_head]."""
     numbers = Attend(shape.shift, 0, shape.score, "", 0, 0, shape.bound)
     step = AttentionStep("attention", ("q", "k", "v"), "o", numbers, 1, shape.width, shape.tokens)
-    circuit = Circuit(recipe.window, int(recipe_table(recipe)[0]))
+    circuit = Circuit(recipe.window, recipe_bound(recipe))
     size = (shape.tokens, 1, shape.width)
     given = [circuit.public_input(name, size, shape.bound) for name in step.reads]
     mixed = reading(step, "ezkl").equations(circuit, step, given, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from zkllm.engines.ezkl.circuit import Circuit, Quotient
-from zkllm.engines.ezkl.exp import recipe_table
+from zkllm.engines.ezkl.exp import recipe_bound
 from zkllm.engines.ezkl.expressions import Expression
 from zkllm.engines.ezkl.readings import check_no_wrap
 from zkllm.engines.ezkl.recipe import Recipe
@@ -75,7 +75,7 @@ def build(unit: Unit, tokens: int, recipe: Recipe, tensor: Tensors) -> Circuit:
     read, given = unit.input, unit.output
     if not isinstance(read, Rows) or not isinstance(given, Rows):
         raise UnsupportedModel(f"{unit.name}: ezkl has no words for token ids")
-    circuit = Circuit(recipe.window, int(recipe_table(recipe)[0]))
+    circuit = Circuit(recipe.window, recipe_bound(recipe))
     x = circuit.public_input(INPUT, (tokens, read.width), read.bound)
     output = circuit.public_input(OUTPUT, (tokens, given.width), given.bound)
     values = {unit.reads: x}

@@ -26,17 +26,27 @@ def exp_ezkl(scale: int, offset: int, logrows: int) -> IntArray:
     arguments. The entries are those of ezkl's own table at hi - z, so that one lookup proves both
     the range of z and the value.
     """
+    return constant(_entries(scale, offset, 2**logrows - 8))
+
+
+def _entries(scale: int, offset: int, count: int) -> list[int]:
+    """The first of them."""
     with localcontext() as context:
         context.prec = DIGITS + GUARD
         unit = Decimal(2) ** scale
         step = FLOAT32_E.ln() / unit
         entries = powers(unit * (offset * step).exp(), (-step).exp())
-        return constant([rounded(e) for e in itertools.islice(entries, 2**logrows - 8)])
+        return [rounded(entry) for entry in itertools.islice(entries, count)]
 
 
 def recipe_table(recipe: Recipe) -> IntArray:
-    """The one table that circuits of `recipe` look up; its first entry is the largest."""
+    """The one table that circuits of `recipe` look up."""
     return exp_ezkl(recipe.exp_scale, recipe.window.high, recipe.window.logrows)
+
+
+def recipe_bound(recipe: Recipe) -> int:
+    """Its largest entry, which is the first: a verifier needs no other."""
+    return _entries(recipe.exp_scale, recipe.window.high, 1)[0]
 
 
 def recipe_lookup(recipe: Recipe) -> Lookup:
