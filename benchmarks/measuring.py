@@ -77,11 +77,14 @@ class Cost:
     """What it wrote to stdout."""
 
 
-def fresh(module: str, *arguments: object) -> Cost:
-    """The cost of `python -m module arguments`; raises `CalledProcessError` if it fails."""
+def fresh(module: str, *arguments: object, checkout: Path | None = None) -> Cost:
+    """The cost of `python -m module arguments`; raises `CalledProcessError` if it fails.
+
+    The module is that of this checkout of the project, or of another one.
+    """
     command = [sys.executable, "-m", module, *map(str, arguments)]
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=checkout)
     watcher = _Watcher(process.pid)
     assert process.stdout is not None  # noqa: S101
     with process.stdout as stdout:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.measuring import Cost, fresh, median
@@ -40,10 +41,12 @@ def measure(
     keys: Path | None = None,
     jobs: int | None = None,
     repeat: int = 1,
+    checkout: Path | None = None,
 ) -> Figures:
     """Prove `trace` and verify the bundle under a policy; files are made in `folder`.
 
-    Every unit is proved by sumcheck if nothing else is said. Costs are medians of `repeat` runs.
+    Every unit is proved by sumcheck if nothing else is said. Costs are medians of `repeat` runs, of
+    this `checkout` of the project or of another one.
     """
     exact = ExactModel.from_folder(model)
     specification = exact.specification
@@ -54,12 +57,14 @@ def measure(
     policy.write_text(_policy(exact, units, keys).to_toml(), encoding="utf-8")
     options = [] if keys is None else ["--keys", keys]
     many = [] if jobs is None else ["--jobs", jobs]
+    prove = partial(fresh, "benchmarks.prove", checkout=checkout)
+    verify = partial(fresh, "zkllm", "verify", checkout=checkout)
     proving, verifying = [], []
     for _ in range(repeat):
         told = json.dumps(dict(units))
-        proving.append(fresh("benchmarks.prove", model, run, bundle, told, *options, *many))
+        proving.append(prove(model, run, bundle, told, *options, *many))
         demands = ("--policy", policy, "--model", model, *options)
-        verifying.append(fresh("zkllm", "verify", bundle, *demands))
+        verifying.append(verify(bundle, *demands))
     made = container.load(bundle, specification)
     positions = trace.statement.positions
     return Figures(

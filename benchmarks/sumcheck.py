@@ -6,6 +6,7 @@
     python -m benchmarks.sumcheck beside    the block beside attention units proved by ezkl
     python -m benchmarks.sumcheck whole     all of GPT-2 small (minutes, 12 GiB)
     python -m benchmarks.sumcheck growth    over T and width, plotted in docs/ (minutes)
+    python -m benchmarks.sumcheck against DIR   beside another checkout of zkllm (10 minutes)
     python -m benchmarks.sumcheck soundness bits of every unit of GPT-2 small (a minute, 2.5 GiB)
 
 Without arguments: the first three. Weights are random with the statistics of trained GPT-2.
@@ -26,6 +27,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from benchmarks.against import CASES, compare
 from benchmarks.measuring import console, gibibytes, machine, table, timed
 from benchmarks.proofs import Figures, measure
 from benchmarks.synthetic import GPT2_SMALL, block_config, exact_model, random_run
@@ -195,6 +197,16 @@ def growth(repeat: int) -> None:
 
     with workplace() as work:
         draw(grow(work, repeat))
+
+
+@main.command()
+@click.argument("checkout", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--only", type=click.Choice(CASES), multiple=True, help="Of the three cases.")
+@repeat_option
+def against(checkout: Path, only: tuple[str, ...], repeat: int) -> None:
+    """GPT-2 small and one block of it, beside what another checkout takes; the same bytes."""
+    with workplace() as work:
+        compare(checkout, work, only or CASES, repeat)
 
 
 @main.command()
