@@ -1,4 +1,4 @@
-"""What bounds allow, numpy and ONNX Runtime compute alike: for lists that no architecture has.
+"""What bounds allow, numpy, ONNX Runtime and the sumcheck prover compute alike, for drawn lists.
 
 Dimensions, constants, weights and rows are drawn; `prove` refuses them, or holds what it says.
 """
@@ -13,8 +13,14 @@ import numpy as np
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
+from tests.engines.sumcheck.circuits import Stored
 from tests.graphs import LEVELS, unit_session
 from tests.toy.exact import Square, SquareStep
+from zkllm.backends.base import Claim
+from zkllm.backends.sumcheck.units import UnitCircuit, smallest_circuit
+from zkllm.digests import Digest
+from zkllm.engines.sumcheck.protocol import Context, check_proof, make_proof
+from zkllm.engines.sumcheck.tensors import Committed
 from zkllm.errors import UnsupportedModel
 from zkllm.operations.activation.exact import Activation, ActivationStep
 from zkllm.operations.attention.exact import Attend, AttentionStep
@@ -103,6 +109,24 @@ class Draw:
         return x
 
 
+def require_proof(draw: Draw, unit: Unit, x: IntArray, y: IntArray) -> None:
+    """The prover's columns hold what numpy computes, no equation wraps, and the verifier agrees."""
+    claim = Claim(unit.name, x, y, Digest(""))
+
+    def circuit() -> UnitCircuit:
+        return smallest_circuit(unit, Stored(**draw.tensors), claim)
+
+    made, values = circuit(), unit.values(x, draw.tensors.__getitem__)
+    witness, seen = made.witness(), 0
+    for name, tensor in made.scope.values.items():
+        if isinstance(tensor, Committed):
+            assert np.array_equal(witness.integers(tensor.value), values[name]), name
+            assert tensor.largest >= np.abs(values[name]).max(), name
+            seen += 1
+    assert seen == len(unit.steps) - 1, "the last value is public, all others are columns"
+    assert check_proof(circuit(), make_proof(made, Context((), None)), Context((), None)) > 100
+
+
 def require_agreement(draw: Draw, unit: Unit, level: Any) -> None:
     x = draw.rows()
     values = unit.values(x, draw.tensors.__getitem__)
@@ -128,6 +152,7 @@ def require_agreement(draw: Draw, unit: Unit, level: Any) -> None:
         )
         assert np.array_equal(got, expected[place : place + 1])
         kept = dict(zip(kept, parts, strict=True))
+    require_proof(draw, unit, x, expected)
 
 
 @given(
@@ -137,7 +162,7 @@ def require_agreement(draw: Draw, unit: Unit, level: Any) -> None:
     st.sampled_from(LEVELS),
 )
 @seed(20260102)
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=60)
 def test_a_list_is_refused_or_everybody_agrees(
     kind: str, source: int, bits: int, level: Any
 ) -> None:
