@@ -29,8 +29,8 @@ from zkllm.digests import sha256
 from zkllm.engines.sumcheck import protocol
 from zkllm.engines.sumcheck.committed import CommittedVector
 from zkllm.engines.sumcheck.field import ZERO, Ext
-from zkllm.engines.sumcheck.party import Committed
-from zkllm.engines.sumcheck.plan import Combination, Lookup, Number, Table
+from zkllm.engines.sumcheck.party import Opener
+from zkllm.engines.sumcheck.plan import Combination, Lookup, Table, Windowed
 from zkllm.engines.sumcheck.protocol import Circuit, Context, check_proof, run_protocol
 from zkllm.engines.sumcheck.prover import Prover
 from zkllm.engines.sumcheck.rounds import Fractions
@@ -171,7 +171,7 @@ Lie = Callable[..., Any]
 class Tolerant(Witness):
     """A witness that takes what it is given, and counts the cells that are rows of a table."""
 
-    def store_number(self, number: Number, values: IntArray) -> None:
+    def store_number(self, number: Windowed, values: IntArray) -> None:
         """The last limb has whatever the others leave."""
         raw = values + number.offset
         names = list(number.value.terms)
@@ -247,7 +247,7 @@ class LyingProver(Prover):
 
 
 Instruct = Callable[[LyingProver, Circuit], None]
-Commit = Callable[[LyingProver, Circuit], Committed]
+Commit = Callable[[LyingProver, Circuit], Opener]
 
 
 @dataclass
@@ -308,7 +308,7 @@ class Trial:
         prover = LyingProver(witness, model, context.weights_root)
         if self.instruct is not None:
             self.instruct(prover, circuit)
-        committed: Committed | None = prover.committed
+        committed: Opener | None = prover.committed
         if self.commit is not None:
             committed = self.commit(prover, circuit)
         weights: CommittedVector | None = None

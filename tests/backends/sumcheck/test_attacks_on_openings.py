@@ -23,7 +23,7 @@ from zkllm.engines.sumcheck.committed import CommittedVector, EncodedRow, merkle
 from zkllm.engines.sumcheck.field import MODULUS, Ext, Words
 from zkllm.engines.sumcheck.multilinear import Coordinates, eq
 from zkllm.engines.sumcheck.opening import batch_weight, row_weight
-from zkllm.engines.sumcheck.party import Ledger, Opening
+from zkllm.engines.sumcheck.party import Ledger, Owed
 from zkllm.engines.sumcheck.protocol import Circuit
 from zkllm.engines.sumcheck.rounds import Fractions
 from zkllm.engines.sumcheck.verifier import Verifier
@@ -44,7 +44,7 @@ class Mixed:
     def root(self) -> bytes:
         return self.committed.root()
 
-    def batch_tables(self, claims: Sequence[Opening], factors: Sequence[Ext]) -> list[Words]:
+    def batch_tables(self, claims: Sequence[Owed], factors: Sequence[Ext]) -> list[Words]:
         return self.summed.batch_tables(claims, factors)
 
     def value_at(self, point: Coordinates) -> list[Ext]:
@@ -222,7 +222,7 @@ class Fitted(Mixed):
         super().__init__(*[TwoFaced(prover).looked_up] * 4)
         self.heard, self.depth = Listening(prover), depth
 
-    def batch_tables(self, claims: Sequence[Opening], factors: Sequence[Ext]) -> list[Words]:
+    def batch_tables(self, claims: Sequence[Owed], factors: Sequence[Ext]) -> list[Words]:
         self.claims, self.factors = list(claims), list(factors)
         return super().batch_tables(claims, factors)
 
@@ -346,7 +346,7 @@ def test_a_claim_that_is_left_in_a_ledger(ledger: str, monkeypatch: pytest.Monke
     """One claim of those that are made is kept from being shown."""
     honest = Ledger.take
 
-    def all_but_one(self: Ledger) -> list[Opening]:
+    def all_but_one(self: Ledger) -> list[Owed]:
         claims = honest(self)
         self.open = claims[1:2]
         return claims

@@ -13,7 +13,7 @@ import pytest
 from zkllm.engines.sumcheck.equations import Scope
 from zkllm.engines.sumcheck.field import Ext
 from zkllm.engines.sumcheck.party import Party, Weights
-from zkllm.engines.sumcheck.plan import Combination, Number, Plan
+from zkllm.engines.sumcheck.plan import Combination, Plan, Windowed
 from zkllm.engines.sumcheck.protocol import Circuit, Context, check_proof, make_proof, run_protocol
 from zkllm.engines.sumcheck.prover import Prover
 from zkllm.engines.sumcheck.tensors import Committed, Public
@@ -111,7 +111,7 @@ class Staged:
         self.step, self.values, self.limb = step, values, limb
         plan = Plan(limb)
         self.scope = Scope(plan, weights, len(next(iter(values.values())).integers))
-        self.placed: dict[str, Number] = {}
+        self.placed: dict[str, Windowed] = {}
         """Values that are committed to, but for those of the step's own."""
         for name, value in values.items():
             if value.kind == "public":
@@ -124,7 +124,7 @@ class Staged:
         plan.seal()
         self.circuit = Alone(plan, weights, self.fill, self.equations.check)
 
-    def number(self, name: str) -> Number:
+    def number(self, name: str) -> Windowed:
         """The number that the value `name` is."""
         return self.placed[name] if name in self.placed else self.scope.numbers[name]
 
@@ -158,7 +158,7 @@ def require_refused(label: str, circuit: Circuit, proof: bytes, context: Context
         check_proof(circuit, proof, context)
 
 
-def shifted(number: Number, place: tuple[int, ...], by: int) -> Spoil:
+def shifted(number: Windowed, place: tuple[int, ...], by: int) -> Spoil:
     """One entry of a number is another, inside its window."""
 
     def spoil(witness: Witness) -> None:

@@ -20,8 +20,8 @@ from tests.engines.sumcheck.plain import (
 from zkllm.engines.sumcheck import lookups
 from zkllm.engines.sumcheck.field import Ext
 from zkllm.engines.sumcheck.multilinear import Dims
-from zkllm.engines.sumcheck.party import Party, places_at
-from zkllm.engines.sumcheck.plan import Combination, Lookup, Place, Plan
+from zkllm.engines.sumcheck.party import Party, slots_at
+from zkllm.engines.sumcheck.plan import Combination, Lookup, Plan, Slot
 from zkllm.engines.sumcheck.protocol import Context, check_proof, run_protocol
 from zkllm.engines.sumcheck.prover import Prover
 from zkllm.engines.sumcheck.rounds import Fractions
@@ -121,39 +121,39 @@ def test_the_root_is_the_sum_of_all_fractions(rows: int, tiny_model: ExactModel)
 # What the verifier evaluates itself
 
 
-def laid_out(dims: Dims) -> list[Place]:
+def laid_out(dims: Dims) -> list[Slot]:
     plan = Plan(4)
     plan.column("before", (21,))
     plan.column("x", dims)
     return plan.layout()["x"]
 
 
-def all_weights(places: list[Place], dims: Dims, seed: int) -> tuple[Any, np.ndarray[Any, Any]]:
-    """The functional of a random point, and the weight that it gives to every entry."""
+def all_weights(places: list[Slot], dims: Dims, seed: int) -> tuple[Any, np.ndarray[Any, Any]]:
+    """The linear form of a random point, and the weight that it gives to every entry."""
     length = max(place.offset + (1 << place.block.bits) for place in places)
     point = Source(seed).point((length + 20).bit_length())
-    functional = places_at(places, point)
+    linear_form = slots_at(places, point)
     weights = np.empty(dims, dtype=object)
     for place in places:
         found = [eq(place.offset + i, point_pairs(point)) for i in range(1 << place.block.bits)]
         box = np.empty(len(found), dtype=object)
         box[:] = found
         weights[place.block.slices] = box.reshape([1 << log for log in place.block.logs])
-    return functional, weights
+    return linear_form, weights
 
 
 @pytest.mark.parametrize("dims", [(1,), (37,), (3, 5), (2, 6, 6), (1, 1), (7, 7)], ids=str)
 def test_public_numerators_are_ones_or_a_lower_triangle(dims: Dims) -> None:
     places = laid_out(dims)
-    functional, weights = all_weights(places, dims, len(dims))
+    linear_form, weights = all_weights(places, dims, len(dims))
     key = Combination(dims, {"x": 1})
     expected = plus((0, 0), *weights.reshape(-1))
-    assert pair(lookups.total_weight(functional)) == expected
-    assert pair(lookups.public_numerator(Lookup("t", key), places, functional)) == expected
+    assert pair(lookups.total_weight(linear_form)) == expected
+    assert pair(lookups.public_numerator(Lookup("t", key), places, linear_form)) == expected
     if len(dims) > 1 and dims[-1] == dims[-2]:
         inside: list[Any] = [weights[at] for at in np.ndindex(dims) if at[-1] <= at[-2]]
         causal = Lookup("t", key, causal=True)
-        found = lookups.public_numerator(causal, places, functional)
+        found = lookups.public_numerator(causal, places, linear_form)
         assert pair(found) == plus((0, 0), *inside)
 
 
@@ -165,14 +165,14 @@ def test_the_fingerprint_of_a_table(rows: int, with_values: bool) -> None:
     name = plan.named_table("t", values) if with_values else plan.range_table(5)
     table = plan.tables[name]
     places = laid_out((table.rows,))
-    functional, weights = all_weights(places, (table.rows,), rows)
+    linear_form, weights = all_weights(places, (table.rows,), rows)
     beta, gamma = Source(2).pair(), Source(3).pair()
     expected = (0, 0)
     for row, weight in enumerate(weights):
         value = int(values[row]) % P if with_values else 0
         fingerprint = plus(times(beta, row), times(gamma, value))
         expected = plus(expected, times(weight, fingerprint))
-    found = lookups.table_fingerprint(table, places, functional, Ext(*beta), Ext(*gamma))
+    found = lookups.table_fingerprint(table, places, linear_form, Ext(*beta), Ext(*gamma))
     assert pair(found) == expected
 
 

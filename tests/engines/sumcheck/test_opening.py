@@ -31,7 +31,7 @@ from zkllm.engines.sumcheck.committed import (
 from zkllm.engines.sumcheck.field import MODULUS, Ext, Words, dot, root_of_unity
 from zkllm.engines.sumcheck.multilinear import Coordinates, Dims, Point
 from zkllm.engines.sumcheck.opening import Vector
-from zkllm.engines.sumcheck.party import Ledger, Opening, functional_at
+from zkllm.engines.sumcheck.party import Ledger, Owed, linear_form_at
 from zkllm.engines.sumcheck.plan import Plan, cells
 from zkllm.engines.sumcheck.prover import Prover
 from zkllm.engines.sumcheck.verifier import Verifier
@@ -69,11 +69,11 @@ class Column:
         weights = eq_all(self.plan.columns[name], [point_pairs(r) for r in point])
         return inner(self.values[name], weights.values())
 
-    def claims(self) -> list[Opening]:
+    def claims(self) -> list[Owed]:
         return [
-            Opening(
+            Owed(
                 name,
-                functional_at(self.plan.columns[name], point),
+                linear_form_at(self.plan.columns[name], point),
                 Ext(*self.value(name, point)),
             )
             for name, point in self.points
@@ -84,7 +84,7 @@ def shown(
     columns: Column,
     committed: CommittedVector,
     model: ExactModel,
-    claims: list[Opening] | None = None,
+    claims: list[Owed] | None = None,
 ) -> Verifier:
     """What a verifier does that reads what the prover of these claims sent."""
     claims = columns.claims() if claims is None else claims
@@ -119,7 +119,7 @@ def test_the_prover_evaluates_what_it_committed_to() -> None:
     columns = Column(COLUMNS)
     committed = committed_to(columns)
     for claim in columns.claims():
-        assert committed.evaluate(claim.column, claim.functional) == claim.value
+        assert committed.evaluate(claim.column, claim.linear_form) == claim.value
 
 
 @pytest.mark.parametrize("wrong", range(2 * len(COLUMNS)))
@@ -139,7 +139,7 @@ def test_wrong_claims_do_not_make_up_for_each_other(tiny_model: ExactModel) -> N
         shown(columns, committed_to(columns), tiny_model, claims)
 
 
-def test_the_weight_of_a_batch_is_the_sum_of_its_functionals() -> None:
+def test_the_weight_of_a_batch_is_the_sum_of_its_linear_forms() -> None:
     columns = Column(COLUMNS)
     source = Source(1)
     claims = columns.claims()
@@ -149,7 +149,7 @@ def test_the_weight_of_a_batch_is_the_sum_of_its_functionals() -> None:
     expected: list[Pair] = []
     for claim, factor in zip(claims, factors, strict=True):
         for place, (scale, local) in zip(
-            columns.layout[claim.column], claim.functional, strict=True
+            columns.layout[claim.column], claim.linear_form, strict=True
         ):
             for i in range(1 << place.block.bits):
                 weight = times(pair(factor), pair(scale), eq(i, point_pairs(local)))
@@ -199,12 +199,12 @@ def test_levels_of_their_own_accord(tiny_model: ExactModel) -> None:
     shown(columns, committed_to(columns), tiny_model)
 
 
-def wrong(columns: Column) -> Opening:
+def wrong(columns: Column) -> Owed:
     (claim,) = columns.claims()
-    return Opening(claim.column, claim.functional, claim.value + 1)
+    return Owed(claim.column, claim.linear_form, claim.value + 1)
 
 
-def test_the_weight_of_a_row_is_the_sum_of_its_functionals() -> None:
+def test_the_weight_of_a_row_is_the_sum_of_its_linear_forms() -> None:
     source = Source(0)
     low, at = source.point(3), source.point(3)
     indices, scales = [5, 0, 31, 5], [Ext(*source.pair()) for _ in range(5)]

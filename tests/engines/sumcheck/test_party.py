@@ -24,12 +24,12 @@ from zkllm.engines.sumcheck.multilinear import Dims, Point, eq_within, weights
 from zkllm.engines.sumcheck.party import (
     Ledger,
     Monomial,
-    Opening,
+    Owed,
     decode_elements,
     encode_elements,
-    functional_at,
     interpolate,
-    places_at,
+    linear_form_at,
+    slots_at,
 )
 from zkllm.engines.sumcheck.plan import Combination, Plan
 from zkllm.engines.sumcheck.prover import Prover
@@ -86,19 +86,19 @@ def test_interpolation_gives_the_polynomial_of_that_degree(degree: int, edge: in
         assert pair(interpolate(values, Ext(*x))) == polynomial(x)
 
 
-# Functionals
+# Linear forms
 
 
 @pytest.mark.parametrize("dims", [(1,), (37,), (64,), (65,), (3, 5), (2, 3, 6)], ids=str)
-def test_a_functional_weighs_every_entry_by_eq(dims: Dims) -> None:
+def test_a_linear_form_weighs_every_entry_by_eq(dims: Dims) -> None:
     point = tuple(Source(n + k).point((n - 1).bit_length()) for k, n in enumerate(dims))
     expected = eq_all(dims, [point_pairs(r) for r in point])
     plan = Plan(8)
     plan.column("x", dims)
     places = plan.layout()["x"]
-    functional = functional_at(dims, point)
+    linear_form = linear_form_at(dims, point)
     found = {}
-    for place, (factor, local) in zip(places, functional, strict=True):
+    for place, (factor, local) in zip(places, linear_form, strict=True):
         entries = itertools.product(
             *(range(n)[s] for n, s in zip(dims, place.block.slices, strict=True))
         )
@@ -107,13 +107,13 @@ def test_a_functional_weighs_every_entry_by_eq(dims: Dims) -> None:
     assert found == expected
 
 
-def test_a_functional_of_a_vector_weighs_every_cell_by_eq() -> None:
+def test_a_linear_form_of_a_vector_weighs_every_cell_by_eq() -> None:
     plan = Plan(8)
     plan.column("a", (37,))
     plan.column("b", (5, 3))
     point = Source(0).point(6)
     for places in plan.layout().values():
-        for place, (factor, local) in zip(places, places_at(places, point), strict=True):
+        for place, (factor, local) in zip(places, slots_at(places, point), strict=True):
             for i in range(1 << place.block.bits):
                 expected = eq(place.offset + i, point_pairs(point))
                 assert times(pair(factor), eq(i, point_pairs(local))) == expected
@@ -122,7 +122,7 @@ def test_a_functional_of_a_vector_weighs_every_cell_by_eq() -> None:
 # The ledger
 
 
-CLAIM = Opening("x", (), ONE)
+CLAIM = Owed("x", (), ONE)
 
 
 def test_a_ledger_gives_its_claims_once() -> None:
@@ -212,14 +212,14 @@ def test_a_point_deals_challenges_first_dimension_first(both: Pairing) -> None:
 
 
 def test_everything_sent_is_absorbed_under_its_label(both: Pairing) -> None:
-    functional = functional_at(both.dims, both.prover.point("point", both.dims))
+    linear_form = linear_form_at(both.dims, both.prover.point("point", both.dims))
     elements = [Ext(3, 4), Ext(5, 6)]
     data = encode_elements(elements)
     said: list[tuple[str, bytes, Callable[[Prover | Verifier], object]]] = [
         ("a", data, lambda party: party.exchange("a", lambda: elements, 2)),
         ("b", data, lambda party: party.exchange_words("b", lambda: data, 2)),
         ("c", b"xyz", lambda party: party.exchange_bytes("c", lambda: b"xyz", 3)),
-        ("value of x", b"", lambda party: party.claim("x", functional)),
+        ("value of x", b"", lambda party: party.claim("x", linear_form)),
     ]
     for label, sent, say in said:
         prover = Prover(both.witness, both.model, None)
@@ -258,7 +258,7 @@ def test_a_weight_is_evaluated_if_held_and_claimed_if_committed(
     assert pair(found) == inner(flat, weights.values())
     # the prover says it, or has no use for it
     assert said == (found if committed else ZERO)
-    claims = [Opening(name, functional_at(tensor.shape, point), found)] if committed else []
+    claims = [Owed(name, linear_form_at(tensor.shape, point), found)] if committed else []
     for party in (both.prover, verifier):
         assert party.weights_ledger.open == claims
         assert party.ledger.open == []

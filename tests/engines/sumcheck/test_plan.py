@@ -6,7 +6,7 @@ import pytest
 from zkllm.engines.sumcheck import plan as plans
 from zkllm.engines.sumcheck.field import MODULUS
 from zkllm.engines.sumcheck.multilinear import Dims, blocks, size
-from zkllm.engines.sumcheck.plan import Combination, Lookup, Place, Plan, Table, limb_widths
+from zkllm.engines.sumcheck.plan import Combination, Lookup, Plan, Slot, Table, limb_widths
 from zkllm.errors import UnsupportedModel
 
 TABLE = np.array([9, 4, 1, 0])
@@ -223,11 +223,11 @@ def test_more_lookups_than_the_field_has_elements_are_refused() -> None:
 # Layouts
 
 
-def spans(places: list[Place]) -> list[tuple[int, int]]:
+def spans(places: list[Slot]) -> list[tuple[int, int]]:
     return [(place.offset, 1 << place.block.bits) for place in places]
 
 
-def require_tiled(all_places: list[list[Place]], length: int) -> None:
+def require_tiled(all_places: list[list[Slot]], length: int) -> None:
     """No gap, no overlap, no rest; every block at a multiple of its size; the largest first."""
     found = sorted(itertools.chain(*map(spans, all_places)))
     assert [start for start, _ in found] == [
@@ -299,6 +299,6 @@ def test_the_cost_counts_columns_lookups_and_rows() -> None:
 def test_the_cells_of_a_block_are_numbered_row_by_row() -> None:
     values = np.arange(6 * 7).reshape(6, 7)
     for block in blocks((6, 7)):
-        found = plans.cells(values, Place(block, 0))
+        found = plans.cells(values, Slot(block, 0))
         assert found.tolist() == values[block.slices].reshape(-1).tolist()
         assert found.flags.c_contiguous

@@ -7,7 +7,7 @@ from tests.engines.sumcheck.circuits import Alone, Stored, shifted
 from zkllm.engines.sumcheck.equations import Scope, require_same
 from zkllm.engines.sumcheck.multilinear import value_at
 from zkllm.engines.sumcheck.party import Party
-from zkllm.engines.sumcheck.plan import Number, Plan
+from zkllm.engines.sumcheck.plan import Plan, Windowed
 from zkllm.engines.sumcheck.prover import Prover
 from zkllm.engines.sumcheck.tensors import Committed, Difference, Public, Tensor, public_ids
 from zkllm.engines.sumcheck.verifier import Verifier
@@ -127,7 +127,7 @@ def test_a_value_is_read_after_it_has_a_form(scope: Scope) -> None:
 
 def test_a_value_that_is_written_is_a_number_unless_it_has_a_form(scope: Scope) -> None:
     found = scope.write("y", "output", (3, 5), 100)
-    number: Number = scope.numbers["y"]
+    number: Windowed = scope.numbers["y"]
     assert number is scope.plan.numbers["output"]
     assert found == Committed(number.value, number.largest) == scope.read("y", (3, 5))
     assert scope.write("y", "again", (3, 5), 7) is found

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from zkllm.engines.sumcheck.field import ONE, ZERO, Ext
-from zkllm.engines.sumcheck.party import Opening
+from zkllm.engines.sumcheck.party import Owed
 from zkllm.engines.sumcheck.plan import Combination, Plan
 from zkllm.engines.sumcheck.prover import Prover
 from zkllm.engines.sumcheck.verifier import Verifier
@@ -40,7 +40,7 @@ def test_bytes_that_follow_a_proof_are_refused(rest: int, tiny_model: ExactModel
 @pytest.mark.parametrize("ledger", ["ledger", "weights_ledger"])
 def test_a_claim_that_was_never_shown_is_refused(ledger: str, tiny_model: ExactModel) -> None:
     verifier = reading(tiny_model, b"")
-    getattr(verifier, ledger).enter(Opening("x", (), ONE))
+    getattr(verifier, ledger).enter(Owed("x", (), ONE))
     with pytest.raises(ProofRejected, match="1 claims were never shown"):
         verifier.finish()
 

@@ -13,7 +13,7 @@ from zkllm.engines.sumcheck.committed import CommittedVector
 from zkllm.engines.sumcheck.field import ONE, Ext, Words, powers, to_field
 from zkllm.engines.sumcheck.multilinear import Dims, variables
 from zkllm.engines.sumcheck.opening import Vector
-from zkllm.engines.sumcheck.party import Ledger, Opening, Summed, Tabled, functional_at
+from zkllm.engines.sumcheck.party import Ledger, Owed, Summed, Tabled, linear_form_at
 from zkllm.engines.sumcheck.plan import Plan, cells
 from zkllm.engines.sumcheck.prover import Prover
 from zkllm.engines.sumcheck.rounds import ProductRounds
@@ -49,7 +49,7 @@ class Tensors:
         source = Source(seed)
         self.plan = Plan(8)
         self.values: dict[str, StoredArray] = {}
-        self.claims: list[Opening] = []
+        self.claims: list[Owed] = []
         for name, (dims, kind) in kinds.items():
             self.plan.weight(name, dims)
             limits = np.iinfo(kind)
@@ -59,7 +59,7 @@ class Tensors:
         for name, (dims, _) in (*kinds.items(), *kinds.items()):
             point = tuple(source.point(variables(n)) for n in dims)
             # what is said of them counts for nothing here: the prover shows what there is
-            self.claims.append(Opening(name, functional_at(dims, point), source.point(1)[0]))
+            self.claims.append(Owed(name, linear_form_at(dims, point), source.point(1)[0]))
         self.length = sum(values.size for values in self.values.values())
 
     def integers(self, name: str) -> StoredArray:

@@ -11,8 +11,8 @@ from zkllm.engines.sumcheck import commitment, kernels
 from zkllm.engines.sumcheck.commitment import Shape
 from zkllm.engines.sumcheck.field import Ext, Words, add, dot, words
 from zkllm.engines.sumcheck.multilinear import Coordinates
-from zkllm.engines.sumcheck.party import Functional, Opening
-from zkllm.engines.sumcheck.plan import Place
+from zkllm.engines.sumcheck.party import LinearForm, Owed
+from zkllm.engines.sumcheck.plan import Slot
 
 
 class EncodedMatrix:
@@ -78,7 +78,7 @@ class EncodedRow(EncodedMatrix):
 class CommittedVector:
     """A committed vector, and where its tensors lie in it."""
 
-    def __init__(self, vector: Words, layout: dict[str, list[Place]]) -> None:
+    def __init__(self, vector: Words, layout: dict[str, list[Slot]]) -> None:
         self.shape = commitment.levels_of(len(vector))[0]
         self._layout = layout
         self._rows = np.zeros((self.shape.rows, self.shape.columns), dtype=np.uint64)
@@ -96,21 +96,21 @@ class CommittedVector:
             self._tables[point] = kernels.eq_table(words(point))
         return self._tables[point]
 
-    def evaluate(self, column: str, functional: Functional) -> Ext:
+    def evaluate(self, column: str, linear_form: LinearForm) -> Ext:
         """The value of one column."""
         result = Ext(0)
-        for place, (factor, local) in zip(self._layout[column], functional, strict=True):
-            block = self.vector[place.offset : place.offset + (1 << place.block.bits)]
+        for slot, (factor, local) in zip(self._layout[column], linear_form, strict=True):
+            block = self.vector[slot.offset : slot.offset + (1 << slot.block.bits)]
             a, b = kernels.dot(block, self.eq_table(local))
             result += factor * Ext(a, b)
         return result
 
-    def batch_tables(self, claims: Sequence[Opening], factors: Sequence[Ext]) -> list[Words]:
+    def batch_tables(self, claims: Sequence[Owed], factors: Sequence[Ext]) -> list[Words]:
         weights = np.zeros((len(self.vector), 2), dtype=np.uint64)
         for claim, gamma in zip(claims, factors, strict=True):
-            places = self._layout[claim.column]
-            for place, (factor, local) in zip(places, claim.functional, strict=True):
-                block = weights[place.offset : place.offset + (1 << place.block.bits)]
+            slots = self._layout[claim.column]
+            for slot, (factor, local) in zip(slots, claim.linear_form, strict=True):
+                block = weights[slot.offset : slot.offset + (1 << slot.block.bits)]
                 scale = gamma * factor
                 kernels.accumulate(
                     block, self.eq_table(local), np.uint64(scale.a), np.uint64(scale.b)

@@ -14,7 +14,7 @@ import numpy as np
 
 from zkllm.engines.sumcheck.multilinear import Dims
 from zkllm.engines.sumcheck.party import Party, Weights
-from zkllm.engines.sumcheck.plan import Number, Plan
+from zkllm.engines.sumcheck.plan import Plan, Windowed
 from zkllm.engines.sumcheck.tensors import Committed, Tensor
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.tensors import IntArray
@@ -48,7 +48,7 @@ class Scope:
     """Positions: the first dimension of every value."""
     values: dict[str, Tensor] = field(default_factory=dict)
     """The form of every value that has one, by its name in the unit."""
-    numbers: dict[str, Number] = field(default_factory=dict)
+    numbers: dict[str, Windowed] = field(default_factory=dict)
     """Values that have limbs of their own, which whoever fills in the unit stores."""
 
     def read(self, name: str, dims: Dims) -> Tensor:

@@ -16,12 +16,12 @@ from zkllm.engines.sumcheck.field import MODULUS, ONE, ZERO, Ext, contract
 from zkllm.engines.sumcheck.multilinear import Coordinates
 from zkllm.engines.sumcheck.party import (
     FractionTree,
-    Functional,
     LayerRounds,
+    LinearForm,
     Party,
-    places_at,
+    slots_at,
 )
-from zkllm.engines.sumcheck.plan import Combination, Lookup, Place, Table
+from zkllm.engines.sumcheck.plan import Combination, Lookup, Slot, Table
 
 
 def lengths(count: int) -> list[int]:
@@ -42,20 +42,20 @@ def check_lookups(party: Party) -> None:
     tree = party.fraction_tree(alpha, beta, gamma)
     numerator, denominator, point = reduce_fractions(party, tree, count)
     top, bottom = ZERO, ZERO
-    for lookup, places in zip(plan.lookups, sites, strict=True):
-        functional = places_at(places, point)
-        fingerprint = _claimed(party, lookup.key, functional) * beta
+    for lookup, slots in zip(plan.lookups, sites, strict=True):
+        linear_form = slots_at(slots, point)
+        fingerprint = _claimed(party, lookup.key, linear_form) * beta
         if lookup.value is not None:
-            fingerprint += _claimed(party, lookup.value, functional) * gamma
+            fingerprint += _claimed(party, lookup.value, linear_form) * gamma
         identifier = plan.tables[lookup.table].identifier
-        top += public_numerator(lookup, places, functional)
-        bottom += total_weight(functional) * (alpha - identifier - 1) - fingerprint
-    for name, places in tables.items():
-        functional = places_at(places, point)
-        top -= party.claim(f"multiplicity of {name}", functional)
+        top += public_numerator(lookup, slots, linear_form)
+        bottom += total_weight(linear_form) * (alpha - identifier - 1) - fingerprint
+    for name, slots in tables.items():
+        linear_form = slots_at(slots, point)
+        top -= party.claim(f"multiplicity of {name}", linear_form)
         table = plan.tables[name]
-        fingerprint = table_fingerprint(table, places, functional, beta, gamma)
-        bottom += total_weight(functional) * (alpha - table.identifier - 1) - fingerprint
+        fingerprint = table_fingerprint(table, slots, linear_form, beta, gamma)
+        bottom += total_weight(linear_form) * (alpha - table.identifier - 1) - fingerprint
     party.require_equal("lookups: numerators", numerator, top)
     party.require_equal("lookups: fingerprints", denominator, bottom)
 
@@ -93,41 +93,41 @@ def _children(state: LayerRounds | None) -> list[Ext]:
     return [] if state is None else state.children()
 
 
-def total_weight(functional: Functional) -> Ext:
-    """The functional of a tensor of ones."""
-    return sum((factor for factor, _ in functional), ZERO)
+def total_weight(linear_form: LinearForm) -> Ext:
+    """The linear form of a tensor of ones."""
+    return sum((factor for factor, _ in linear_form), ZERO)
 
 
-def _claimed(party: Party, combination: Combination, functional: Functional) -> Ext:
-    result = total_weight(functional) * (combination.constant % MODULUS)
+def _claimed(party: Party, combination: Combination, linear_form: LinearForm) -> Ext:
+    result = total_weight(linear_form) * (combination.constant % MODULUS)
     for column, factor in combination.terms.items():
-        result += party.claim(column, functional) * (factor % MODULUS)
+        result += party.claim(column, linear_form) * (factor % MODULUS)
     return result
 
 
-def public_numerator(lookup: Lookup, places: list[Place], functional: Functional) -> Ext:
-    """The numerators of a lookup under a functional: 1, or 1 in the lower triangle."""
+def public_numerator(lookup: Lookup, slots: list[Slot], linear_form: LinearForm) -> Ext:
+    """The numerators of a lookup under a linear form: 1, or 1 in the lower triangle."""
     if not lookup.causal:
-        return total_weight(functional)
+        return total_weight(linear_form)
     result = ZERO
-    for place, (factor, local) in zip(places, functional, strict=True):
-        rows, columns = zip(place.block.starts[-2:], place.block.logs[-2:], strict=True)
+    for slot, (factor, local) in zip(slots, linear_form, strict=True):
+        rows, columns = zip(slot.block.starts[-2:], slot.block.logs[-2:], strict=True)
         j, i = local[: columns[1]], local[columns[1] : columns[1] + rows[1]]
         result += factor * multilinear.causal_block(rows, columns, i, j)
     return result
 
 
 def table_fingerprint(
-    table: Table, places: list[Place], functional: Functional, beta: Ext, gamma: Ext
+    table: Table, slots: list[Slot], linear_form: LinearForm, beta: Ext, gamma: Ext
 ) -> Ext:
-    """β·key + γ·value of all rows of a table under a functional."""
+    """β·key + γ·value of all rows of a table under a linear form."""
     result = ZERO
-    for place, (factor, local) in zip(places, functional, strict=True):
-        (start,) = place.block.starts
+    for slot, (factor, local) in zip(slots, linear_form, strict=True):
+        (start,) = slot.block.starts
         key = sum((r * (1 << k) for k, r in enumerate(local)), Ext(start))
         result += factor * key * beta
         if table.values is not None:
-            rows = table.values[place.block.slices][:, None]
+            rows = table.values[slot.block.slices][:, None]
             value = Ext.from_words(contract(multilinear.eq_table(local), rows)[0])
             result += factor * value * gamma
     return result

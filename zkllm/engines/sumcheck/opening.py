@@ -20,30 +20,30 @@ from zkllm.engines.sumcheck.field import (
 )
 from zkllm.engines.sumcheck.multilinear import Coordinates
 from zkllm.engines.sumcheck.party import (
-    Committed,
     Ledger,
     Matrix,
-    Opening,
+    Opener,
+    Owed,
     Party,
     Rounds,
     Summed,
     Tabled,
 )
-from zkllm.engines.sumcheck.plan import Place
+from zkllm.engines.sumcheck.plan import Slot
 from zkllm.errors import ProofRejected
 
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """One committed vector as both parties know it: places of its tensors, length, and root."""
+    """One committed vector as both parties know it: slots of its tensors, length, and root."""
 
     label: str
-    layout: dict[str, list[Place]]
+    layout: dict[str, list[Slot]]
     length: int
     root: bytes
 
 
-def show_claims(party: Party, ledger: Ledger, vector: Vector, committed: Committed | None) -> None:
+def show_claims(party: Party, ledger: Ledger, vector: Vector, committed: Opener | None) -> None:
     """Empty the ledger: every claim is one about `vector`. Only the prover has `committed`."""
     label, count = vector.label, vector.length
     claims = ledger.take()
@@ -65,11 +65,11 @@ def show_claims(party: Party, ledger: Ledger, vector: Vector, committed: Committ
 def _batch(
     party: Party,
     count: int,
-    committed: Committed | None,
-    claims: list[Opening],
+    committed: Opener | None,
+    claims: list[Owed],
     factors: list[Ext],
 ) -> Rounds | None:
-    """The prover's state of the sumcheck over the vector and Σ factor·functional."""
+    """The prover's state of the sumcheck over the vector and Σ factor·form."""
     if isinstance(committed, Summed):
         return committed.batch_rounds(claims, factors)
 
@@ -80,22 +80,22 @@ def _batch(
 
 
 def batch_weight(
-    layout: dict[str, list[Place]],
-    claims: list[Opening],
+    layout: dict[str, list[Slot]],
+    claims: list[Owed],
     factors: list[Ext],
     point: Coordinates,
 ) -> Ext:
-    """The extension of Σ factor·functional at `point`."""
+    """The extension of Σ factor·form at `point`."""
     result = ZERO
     prefixes: dict[tuple[int, int], Ext] = {}
     for claim, gamma in zip(claims, factors, strict=True):
         inner = ZERO
-        for place, (factor, local) in zip(layout[claim.column], claim.functional, strict=True):
-            bits = place.block.bits
-            if (place.offset, bits) not in prefixes:
-                prefixes[place.offset, bits] = multilinear.eq(place.offset >> bits, point[bits:])
+        for slot, (factor, local) in zip(layout[claim.column], claim.linear_form, strict=True):
+            bits = slot.block.bits
+            if (slot.offset, bits) not in prefixes:
+                prefixes[slot.offset, bits] = multilinear.eq(slot.offset >> bits, point[bits:])
             inner += (
-                factor * prefixes[place.offset, bits] * multilinear.eq_points(local, point[:bits])
+                factor * prefixes[slot.offset, bits] * multilinear.eq_points(local, point[:bits])
             )
         result += gamma * inner
     return result

@@ -26,17 +26,17 @@ from zkllm.engines.sumcheck.field import (
     Words,
 )
 from zkllm.engines.sumcheck.multilinear import Coordinates, Dims, Point
-from zkllm.engines.sumcheck.plan import Combination, Place, Plan
+from zkllm.engines.sumcheck.plan import Combination, Plan, Slot
 from zkllm.engines.sumcheck.transcript import Transcript
 from zkllm.errors import ProofRejected
 from zkllm.tensors import IntArray, StoredArray
 
-Functional: TypeAlias = tuple[tuple[Ext, Coordinates], ...]
+LinearForm: TypeAlias = tuple[tuple[Ext, Coordinates], ...]
 """A linear form on a column: factor and local point of every block, in the order of its blocks."""
 Monomial: TypeAlias = tuple[Ext, tuple[int, ...]]
 """A factor and the indices of at most three tables that it multiplies."""
 
-Tables: TypeAlias = Callable[[], list[Words]]
+MakeTables: TypeAlias = Callable[[], list[Words]]
 """Makes the prover's tables of a sumcheck."""
 
 
@@ -102,7 +102,7 @@ class CommittedRow(Matrix, Protocol):
         ...
 
 
-class Committed(Protocol):
+class Opener(Protocol):
     """The prover's side of a committed vector: `Tabled` or `Summed`."""
 
     @property
@@ -120,20 +120,20 @@ class Committed(Protocol):
 
 
 @runtime_checkable
-class Tabled(Committed, Protocol):
+class Tabled(Opener, Protocol):
     """A vector that is summed over as it is."""
 
-    def batch_tables(self, claims: Sequence[Opening], factors: Sequence[Ext]) -> list[Words]:
-        """The committed vector and the weights Σ factor·functional, of its length."""
+    def batch_tables(self, claims: Sequence[Owed], factors: Sequence[Ext]) -> list[Words]:
+        """The committed vector and the weights Σ factor·form, of its length."""
         ...
 
 
 @runtime_checkable
-class Summed(Committed, Protocol):
+class Summed(Opener, Protocol):
     """A vector with a way of its own to sum over it."""
 
-    def batch_rounds(self, claims: Sequence[Opening], factors: Sequence[Ext]) -> Rounds:
-        """The sumcheck over the committed vector and the weights Σ factor·functional."""
+    def batch_rounds(self, claims: Sequence[Owed], factors: Sequence[Ext]) -> Rounds:
+        """The sumcheck over the committed vector and the weights Σ factor·form."""
         ...
 
 
@@ -155,11 +155,11 @@ def message_of(state: Rounds | None, degree: int) -> list[Ext]:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """A claim that a column has a value under a functional."""
+class Owed:
+    """A claim that a column has a value under a linear form."""
 
     column: str
-    functional: Functional
+    linear_form: LinearForm
     value: Ext
 
 
@@ -167,12 +167,12 @@ class Opening:
 class Ledger:
     """The claims that are not yet shown. A proof that ends with an open one is refused."""
 
-    open: list[Opening] = field(default_factory=list)
+    open: list[Owed] = field(default_factory=list)
 
-    def enter(self, claim: Opening) -> None:
+    def enter(self, claim: Owed) -> None:
         self.open.append(claim)
 
-    def take(self) -> list[Opening]:
+    def take(self) -> list[Owed]:
         """All open claims, for whoever shows them."""
         claims, self.open = self.open, []
         return claims
@@ -183,7 +183,7 @@ class Ledger:
             raise ProofRejected(f"sumcheck: {len(self.open)} claims were never shown")
 
 
-def functional_at(dims: Dims, point: Point) -> Functional:
+def linear_form_at(dims: Dims, point: Point) -> LinearForm:
     """Evaluation at `point`, block by block: eq of the block's address, and the low variables."""
     result = []
     for block in multilinear.blocks(dims):
@@ -197,14 +197,14 @@ def functional_at(dims: Dims, point: Point) -> Functional:
     return tuple(result)
 
 
-def places_at(places: Sequence[Place], point: Coordinates) -> Functional:
+def slots_at(slots: Sequence[Slot], point: Coordinates) -> LinearForm:
     """The blocks of a flat vector at a point of that vector."""
     return tuple(
         (
-            multilinear.eq(place.offset >> place.block.bits, point[place.block.bits :]),
-            point[: place.block.bits],
+            multilinear.eq(slot.offset >> slot.block.bits, point[slot.block.bits :]),
+            point[: slot.block.bits],
         )
-        for place in places
+        for slot in slots
     )
 
 
@@ -259,7 +259,7 @@ class Party(ABC):
         """`length` bytes, absorbed like everything that is sent."""
 
     @abstractmethod
-    def evaluate(self, column: str, functional: Functional) -> Ext:
+    def evaluate(self, column: str, linear_form: LinearForm) -> Ext:
         """The value of a column, for the prover; the verifier never calls this."""
 
     @abstractmethod
@@ -267,7 +267,7 @@ class Party(ABC):
         """The integers of a combination, for the prover's tables; the verifier never asks."""
 
     @abstractmethod
-    def begin(self, dims: Dims, tables: Tables, monomials: list[Monomial]) -> Rounds | None:
+    def begin(self, dims: Dims, tables: MakeTables, monomials: list[Monomial]) -> Rounds | None:
         """The prover's state of a sumcheck; nothing for the verifier."""
 
     @abstractmethod
@@ -298,15 +298,15 @@ class Party(ABC):
         values = iter(self.transcript.challenges(label, sum(counts)))
         return tuple(tuple(next(values) for _ in range(count)) for count in counts)
 
-    def claim(self, column: str, functional: Functional) -> Ext:
-        """The value of `column` under `functional`, entered into the ledger."""
-        make = functools.partial(self._evaluated, column, functional)
+    def claim(self, column: str, linear_form: LinearForm) -> Ext:
+        """The value of `column` under `linear_form`, entered into the ledger."""
+        make = functools.partial(self._evaluated, column, linear_form)
         (value,) = self.exchange(f"value of {column}", make, 1)
-        self.ledger.enter(Opening(column, functional, value))
+        self.ledger.enter(Owed(column, linear_form, value))
         return value
 
-    def _evaluated(self, column: str, functional: Functional) -> list[Ext]:
-        return [self.evaluate(column, functional)]
+    def _evaluated(self, column: str, linear_form: LinearForm) -> list[Ext]:
+        return [self.evaluate(column, linear_form)]
 
     def tensor(self, name: str) -> StoredArray:
         """A weight of the model in the shape in which the unit uses it, in any signed type."""
@@ -325,8 +325,8 @@ class Party(ABC):
         if self.weights_root is None:
             return self.held(evaluated)
         (value,) = self.exchange(f"weight {name}", lambda: [evaluated()], 1)
-        functional = functional_at(self.plan.weights[name], point)
-        self.weights_ledger.enter(Opening(name, functional, value))
+        linear_form = linear_form_at(self.plan.weights[name], point)
+        self.weights_ledger.enter(Owed(name, linear_form, value))
         return value
 
     def value(self, combination: Combination, point: Point) -> Ext:
@@ -334,8 +334,8 @@ class Party(ABC):
         result = multilinear.ones_at(combination.dims, point) * (combination.constant % MODULUS)
         for column, factor in combination.terms.items():
             if (column, point) not in self._known:
-                functional = functional_at(combination.dims, point)
-                self._known[column, point] = self.claim(column, functional)
+                linear_form = linear_form_at(combination.dims, point)
+                self._known[column, point] = self.claim(column, linear_form)
             result = result + self._known[column, point] * (factor % MODULUS)
         return result
 
@@ -348,7 +348,7 @@ class Party(ABC):
         label: str,
         dims: Dims,
         total: Ext,
-        tables: Tables,
+        tables: MakeTables,
         monomials: list[Monomial],
     ) -> tuple[Point, Ext]:
         """Reduce Σ over all places of Σ monomials = `total` to a point and the value there.

@@ -1,4 +1,4 @@
-"""What a unit commits to and looks up: columns, numbers made of limbs, tables, and their places.
+"""What a unit commits to and looks up: columns, numbers made of limbs, tables, and their slots.
 
 A plan follows from the specification, the unit and the number of rows alone, so that prover and
 verifier make the same one. It holds shapes, not values.
@@ -52,7 +52,7 @@ class Combination:
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class Windowed:
     """A tensor of integers in a window: the sum of looked-up limbs, less an offset."""
 
     name: str
@@ -99,7 +99,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Slot:
     """Where one block lies in a flat vector: a multiple of its size."""
 
     block: Block
@@ -113,7 +113,7 @@ class Plan:
     limb: int
     """Bits of a limb: small units take small ones, because every table is paid for whole."""
     columns: dict[str, Dims] = field(default_factory=dict)
-    numbers: dict[str, Number] = field(default_factory=dict)
+    numbers: dict[str, Windowed] = field(default_factory=dict)
     lookups: list[Lookup] = field(default_factory=list)
     tables: dict[str, Table] = field(default_factory=dict)
     weights: dict[str, Dims] = field(default_factory=dict)
@@ -154,7 +154,7 @@ class Plan:
             raise ValueError(f"two tables are called {name}")
         return name
 
-    def unsigned(self, name: str, dims: Dims, bits: int, offset: int = 0) -> Number:
+    def unsigned(self, name: str, dims: Dims, bits: int, offset: int = 0) -> Windowed:
         """Integers in -offset .. 2^bits - 1 - offset, each limb of which is looked up."""
         value = Combination(dims, {}, -offset)
         widths = limb_widths(bits, self.limb)
@@ -163,11 +163,11 @@ class Plan:
             limb = self.column(label, dims)
             self.lookups.append(Lookup(self.range_table(width), limb))
             value = value + limb * (1 << (k * self.limb))
-        number = Number(name, value, bits, offset, self.limb)
+        number = Windowed(name, value, bits, offset, self.limb)
         self.numbers[name] = number
         return number
 
-    def signed(self, name: str, dims: Dims, bound: int) -> Number:
+    def signed(self, name: str, dims: Dims, bound: int) -> Windowed:
         """Integers of magnitude at most `bound`, in a window that may be wider."""
         bits = max(1, (2 * bound).bit_length())
         return self.unsigned(name, dims, bits, 1 << (bits - 1))
@@ -194,21 +194,21 @@ class Plan:
         if self._sealed:
             raise ValueError(f"{name} is declared after the plan was sealed")
 
-    def layout(self) -> dict[str, list[Place]]:
+    def layout(self) -> dict[str, list[Slot]]:
         """Where every block of every column lies in the committed vector."""
         return _arrange(self.columns)
 
-    def weights_layout(self) -> dict[str, list[Place]]:
+    def weights_layout(self) -> dict[str, list[Slot]]:
         """Where every block of every weight lies in the vector of weights."""
         return _arrange(self.weights)
 
-    def lookup_layout(self) -> tuple[list[list[Place]], dict[str, list[Place]], int]:
-        """Places of lookups (in order) and of tables in the vector of fractions, and its length."""
+    def lookup_layout(self) -> tuple[list[list[Slot]], dict[str, list[Slot]], int]:
+        """Slots of lookups (in order) and of tables in the vector of fractions, and its length."""
         dims = {f"lookup {i}": lookup.key.dims for i, lookup in enumerate(self.lookups)}
         dims |= {name: (table.rows,) for name, table in self.tables.items()}
-        places = _arrange(dims)
-        sites = [places[f"lookup {i}"] for i in range(len(self.lookups))]
-        return sites, {name: places[name] for name in self.tables}, total(dims)
+        slots = _arrange(dims)
+        sites = [slots[f"lookup {i}"] for i in range(len(self.lookups))]
+        return sites, {name: slots[name] for name in self.tables}, total(dims)
 
     def size(self) -> int:
         """Length of the committed vector."""
@@ -233,7 +233,7 @@ def total(columns: Mapping[str, Dims]) -> int:
     return sum(size(dims) for dims in columns.values())
 
 
-def _arrange(columns: Mapping[str, Dims]) -> dict[str, list[Place]]:
+def _arrange(columns: Mapping[str, Dims]) -> dict[str, list[Slot]]:
     """Largest blocks first, ties in order: every block then starts at a multiple of its size."""
     order = [
         (block.bits, name, index, block)
@@ -241,14 +241,14 @@ def _arrange(columns: Mapping[str, Dims]) -> dict[str, list[Place]]:
         for index, block in enumerate(blocks(dims))
     ]
     order.sort(key=lambda item: -item[0])
-    places: dict[str, dict[int, Place]] = {name: {} for name in columns}
+    slots: dict[str, dict[int, Slot]] = {name: {} for name in columns}
     offset = 0
     for bits, name, index, block in order:
-        places[name][index] = Place(block, offset)
+        slots[name][index] = Slot(block, offset)
         offset += 1 << bits
-    return {name: [found[i] for i in range(len(found))] for name, found in places.items()}
+    return {name: [found[i] for i in range(len(found))] for name, found in slots.items()}
 
 
-def cells(values: StoredArray, place: Place) -> StoredArray:
+def cells(values: StoredArray, slot: Slot) -> StoredArray:
     """The entries of one block of a tensor, flat."""
-    return np.ascontiguousarray(values[place.block.slices]).reshape(-1)
+    return np.ascontiguousarray(values[slot.block.slices]).reshape(-1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from zkllm.engines.sumcheck.commitment import HASH, ROW, VECTOR
 from zkllm.engines.sumcheck.lookups import check_lookups
 from zkllm.engines.sumcheck.opening import Vector, show_claims
-from zkllm.engines.sumcheck.party import Committed, Party, Weights
+from zkllm.engines.sumcheck.party import Opener, Party, Weights
 from zkllm.engines.sumcheck.plan import Plan, total
 from zkllm.engines.sumcheck.verifier import Verifier
 from zkllm.engines.sumcheck.witness import Witness
@@ -105,8 +105,8 @@ def require_bits(party: Party) -> float:
 
 def run_protocol(
     party: Party,
-    committed: Committed | None,
-    weights: Committed | None,
+    committed: Opener | None,
+    weights: Opener | None,
     circuit: Circuit,
     context: Context,
 ) -> None:

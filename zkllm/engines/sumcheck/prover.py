@@ -8,10 +8,10 @@ from zkllm.engines.sumcheck.committed import CommittedVector
 from zkllm.engines.sumcheck.field import ZERO, Ext
 from zkllm.engines.sumcheck.multilinear import Dims
 from zkllm.engines.sumcheck.party import (
-    Functional,
+    LinearForm,
+    MakeTables,
     Monomial,
     Party,
-    Tables,
     Weights,
     encode_elements,
 )
@@ -63,14 +63,14 @@ class Prover(Party):
     def require_hashes(self, label: str, hold: Callable[[], bool]) -> None:
         """Nothing."""
 
-    def evaluate(self, column: str, functional: Functional) -> Ext:
+    def evaluate(self, column: str, linear_form: LinearForm) -> Ext:
         assert self.committed is not None  # a unit without columns claims none  # noqa: S101
-        return self.committed.evaluate(column, functional)
+        return self.committed.evaluate(column, linear_form)
 
     def integers(self, combination: Combination) -> IntArray:
         return self.witness.integers(combination)
 
-    def begin(self, dims: Dims, tables: Tables, monomials: list[Monomial]) -> ProductRounds:
+    def begin(self, dims: Dims, tables: MakeTables, monomials: list[Monomial]) -> ProductRounds:
         return ProductRounds(dims, tables(), monomials)
 
     def fraction_tree(self, alpha: Ext, beta: Ext, gamma: Ext) -> Fractions:

@@ -167,7 +167,7 @@ class Fractions:
         top = np.zeros((count + count % 2 if count > 1 else 1, 2), dtype=np.uint64)
         bottom = np.zeros_like(top)
         factors = beta.to_words(), gamma.to_words()
-        for lookup, places in zip(plan.lookups, sites, strict=True):
+        for lookup, slots in zip(plan.lookups, sites, strict=True):
             base = (alpha - plan.tables[lookup.table].identifier - 1).to_words()
             keys = witness.integers(lookup.key)
             values = witness.integers(lookup.value) if lookup.value is not None else None
@@ -175,22 +175,22 @@ class Fractions:
             if lookup.causal:
                 numerators = np.tri(keys.shape[-1], dtype=np.int64)
             numerators = np.broadcast_to(numerators, keys.shape)
-            for place in places:
-                span = slice(place.offset, place.offset + (1 << place.block.bits))
-                key = to_field(cells(keys, place))
-                value = None if values is None else to_field(cells(values, place))
-                top[span, 0] = cells(numerators, place)
+            for slot in slots:
+                span = slice(slot.offset, slot.offset + (1 << slot.block.bits))
+                key = to_field(cells(keys, slot))
+                value = None if values is None else to_field(cells(values, slot))
+                top[span, 0] = cells(numerators, slot)
                 kernels.fingerprints(bottom[span], key, value, base, *factors)
-        for name, places in tables.items():
+        for name, slots in tables.items():
             table = plan.tables[name]
             base = (alpha - table.identifier - 1).to_words()
             counts = to_field(-witness.columns[f"multiplicity of {name}"])
             keys = np.arange(table.rows)
-            for place in places:
-                span = slice(place.offset, place.offset + (1 << place.block.bits))
-                key = to_field(cells(keys, place))
-                value = None if table.values is None else to_field(cells(table.values, place))
-                top[span, 0] = counts[place.block.slices]
+            for slot in slots:
+                span = slice(slot.offset, slot.offset + (1 << slot.block.bits))
+                key = to_field(cells(keys, slot))
+                value = None if table.values is None else to_field(cells(table.values, slot))
+                top[span, 0] = counts[slot.block.slices]
                 kernels.fingerprints(bottom[span], key, value, base, *factors)
         self._layers = [(top, bottom)]
         for _ in self._lengths[1:]:

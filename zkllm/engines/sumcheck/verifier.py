@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from zkllm.engines.sumcheck.field import CANONICAL_BYTES, ZERO, Ext
 from zkllm.engines.sumcheck.multilinear import Dims
 from zkllm.engines.sumcheck.party import (
-    Functional,
+    LinearForm,
+    MakeTables,
     Monomial,
     Party,
-    Tables,
     Weights,
     decode_elements,
 )
@@ -59,13 +59,13 @@ class Verifier(Party):
         """Raises `ProofRejected` for what was required under `label`."""
         raise ProofRejected(f"sumcheck: {label} does not hold")
 
-    def evaluate(self, column: str, functional: Functional) -> Ext:
+    def evaluate(self, column: str, linear_form: LinearForm) -> Ext:
         raise NotImplementedError("the verifier reads values, it does not have columns")
 
     def integers(self, combination: Combination) -> IntArray:
         raise NotImplementedError("the verifier makes no tables")
 
-    def begin(self, dims: Dims, tables: Tables, monomials: list[Monomial]) -> None:
+    def begin(self, dims: Dims, tables: MakeTables, monomials: list[Monomial]) -> None:
         return None
 
     def fraction_tree(self, alpha: Ext, beta: Ext, gamma: Ext) -> None:

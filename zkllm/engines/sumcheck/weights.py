@@ -21,13 +21,13 @@ from zkllm.engines.sumcheck.commitment import Shape
 from zkllm.engines.sumcheck.committed import EncodedMatrix, merkle_layers
 from zkllm.engines.sumcheck.field import ONE, Ext, Words, add, contract, dot, to_field, words
 from zkllm.engines.sumcheck.multilinear import Coordinates
-from zkllm.engines.sumcheck.party import Opening, Weights
-from zkllm.engines.sumcheck.plan import Place, Plan, cells, total
+from zkllm.engines.sumcheck.party import Owed, Weights
+from zkllm.engines.sumcheck.plan import Plan, Slot, cells, total
 from zkllm.engines.sumcheck.rounds import ProductRounds
 from zkllm.tensors import StoredArray
 
 Tensors: TypeAlias = Mapping[str, StoredArray]
-Layout: TypeAlias = Mapping[str, Sequence[Place]]
+Layout: TypeAlias = Mapping[str, Sequence[Slot]]
 
 LOW: Final = 12
 """Variables that are bound before the pass over all weights, unless rows have fewer."""
@@ -47,31 +47,31 @@ class SmallRows:
     def __init__(self, tensors: Tensors, layout: Layout, shape: Shape) -> None:
         self._log = shape.log_columns
         widths = np.ones(shape.rows, dtype=np.int64)
-        for name, place in _places(layout):
-            rows = self._rows(place)
+        for name, slot in _slots(layout):
+            rows = self._rows(slot)
             widths[rows] = np.maximum(widths[rows], tensors[name].itemsize)
         self.runs: list[tuple[slice, StoredArray]] = []
         for width, found in itertools.groupby(range(shape.rows), lambda row: int(widths[row])):
             run = list(found)
             values = np.zeros((len(run), shape.columns), dtype=f"i{width}")
             self.runs.append((slice(run[0], run[-1] + 1), values))
-        for name, place in _places(layout):
-            self.block(place)[:] = cells(tensors[name], place)
+        for name, slot in _slots(layout):
+            self.block(slot)[:] = cells(tensors[name], slot)
 
-    def _rows(self, place: Place) -> slice:
-        last = place.offset + (1 << place.block.bits) - 1
-        return slice(place.offset >> self._log, (last >> self._log) + 1)
+    def _rows(self, slot: Slot) -> slice:
+        last = slot.offset + (1 << slot.block.bits) - 1
+        return slice(slot.offset >> self._log, (last >> self._log) + 1)
 
-    def block(self, place: Place) -> StoredArray:
+    def block(self, slot: Slot) -> StoredArray:
         """The integers of one block, flat: it lies in a row, or fills rows, so in one run."""
-        row = place.offset >> self._log
+        row = slot.offset >> self._log
         rows, values = next(run for run in self.runs if run[0].start <= row < run[0].stop)
-        start = place.offset - (rows.start << self._log)
-        return values.reshape(-1)[start : start + (1 << place.block.bits)]
+        start = slot.offset - (rows.start << self._log)
+        return values.reshape(-1)[start : start + (1 << slot.block.bits)]
 
 
-def _places(layout: Layout) -> list[tuple[str, Place]]:
-    return [(name, place) for name, places in layout.items() for place in places]
+def _slots(layout: Layout) -> list[tuple[str, Slot]]:
+    return [(name, slot) for name, slots in layout.items() for slot in slots]
 
 
 class SmallMatrix(EncodedMatrix):
@@ -108,16 +108,16 @@ class CommittedWeights:
         self._small = SmallRows(tensors, layout, self.shape)
         self.matrix = SmallMatrix(self._small, self.shape)
         self.low = min(LOW, self.shape.log_columns)
-        short = [place for _, place in _places(layout) if place.block.bits < self.low]
-        self._start = min((place.offset for place in short), default=length)
+        short = [slot for _, slot in _slots(layout) if slot.block.bits < self.low]
+        self._start = min((slot.offset for slot in short), default=length)
         self._tail = np.zeros(length - self._start, dtype=np.uint64)
-        for place in short:
-            self._tail[self._after(place)] = to_field(self._small.block(place))
+        for slot in short:
+            self._tail[self._after(slot)] = to_field(self._small.block(slot))
 
-    def _after(self, place: Place) -> slice:
+    def _after(self, slot: Slot) -> slice:
         """Where a block lies in the tail."""
-        start = place.offset - self._start
-        return slice(start, start + (1 << place.block.bits))
+        start = slot.offset - self._start
+        return slice(start, start + (1 << slot.block.bits))
 
     def root(self) -> bytes:
         return self.matrix.root()
@@ -127,19 +127,19 @@ class CommittedWeights:
         outer = np.ascontiguousarray(kernels.eq_table(words(high))[: self.shape.rows])
         return [dot(self.matrix.combined_row(outer), kernels.eq_table(words(low)))]
 
-    def batch_rounds(self, claims: Sequence[Opening], factors: Sequence[Ext]) -> WeightRounds:
-        """The sumcheck over the committed vector and the weights Σ factor·functional."""
+    def batch_rounds(self, claims: Sequence[Owed], factors: Sequence[Ext]) -> WeightRounds:
+        """The sumcheck over the committed vector and the weights Σ factor·form."""
         rounds = WeightRounds(self, self.low)
         tail = np.zeros((len(self._tail), 2), dtype=np.uint64)
         for claim, gamma in zip(claims, factors, strict=True):
-            for place, (factor, local) in zip(
-                self._layout[claim.column], claim.functional, strict=True
+            for slot, (factor, local) in zip(
+                self._layout[claim.column], claim.linear_form, strict=True
             ):
                 scale = gamma * factor
-                if place.block.bits >= self.low:
-                    rounds.add(place.offset >> self.low, self._small.block(place), scale, local)
+                if slot.block.bits >= self.low:
+                    rounds.add(slot.offset >> self.low, self._small.block(slot), scale, local)
                 else:
-                    _accumulate(tail[self._after(place)], kernels.eq_table(words(local)), scale)
+                    _accumulate(tail[self._after(slot)], kernels.eq_table(words(local)), scale)
         values = np.stack([self._tail, np.zeros_like(self._tail)], axis=-1)
         rounds.begin(values, tail)
         return rounds
@@ -157,7 +157,7 @@ class WeightRounds:
     def __init__(self, committed: CommittedWeights, low: int) -> None:
         self._committed, self._low = committed, low
         self._short: list[tuple[Words, Words]] = []
-        """Of each block, Σ over its high variables, and its functional of the low ones."""
+        """Of each block, Σ over its high variables, and its linear form of the low ones."""
         self._later: list[tuple[int, Ext, Coordinates, Words]] = []
         """Of each block, where it is when they are bound, factor, low point, eq of the high."""
         self._point: list[Ext] = []
@@ -166,14 +166,14 @@ class WeightRounds:
     def add(self, offset: int, block: StoredArray, scale: Ext, local: Coordinates) -> None:
         """A claim scale·Σ eq(·, local)·block, which begins at `offset` once low ones are bound."""
         low, high = local[: self._low], kernels.eq_table(words(local[self._low :]))
-        functional = np.zeros((1 << self._low, 2), dtype=np.uint64)
-        _accumulate(functional, kernels.eq_table(words(low)), scale)
-        self._short.append((contract(high, block.reshape(len(high), -1)), functional))
+        linear_form = np.zeros((1 << self._low, 2), dtype=np.uint64)
+        _accumulate(linear_form, kernels.eq_table(words(low)), scale)
+        self._short.append((contract(high, block.reshape(len(high), -1)), linear_form))
         self._later.append((offset, scale, low, high))
 
-    def begin(self, values: Words, functional: Words) -> None:
-        """Start, with the tail of the vector and its functional."""
-        sides = zip(*self._short, (values, functional), strict=True)
+    def begin(self, values: Words, linear_form: Words) -> None:
+        """Start, with the tail of the vector and its linear form."""
+        sides = zip(*self._short, (values, linear_form), strict=True)
         self._now = _product(*(np.concatenate(side) for side in sides))
         self._short.clear()
         self._go_on()
@@ -192,17 +192,17 @@ class WeightRounds:
             return
         point = tuple(self._point)
         whole = self._committed.bind_low(point)
-        functional = np.zeros_like(whole)
+        linear_form = np.zeros_like(whole)
         for offset, scale, low, high in self._later:
-            part = functional[offset : offset + len(high)]
+            part = linear_form[offset : offset + len(high)]
             _accumulate(part, high, scale * multilinear.eq_points(low, point))
         tails = (table[len(self._later) :] for table in self._now.tables())
-        both = zip((whole, functional), tails, strict=True)
+        both = zip((whole, linear_form), tails, strict=True)
         self._now = _product(*(np.concatenate(pair) for pair in both))
 
 
-def _product(values: Words, functional: Words) -> ProductRounds:
-    return ProductRounds((len(values),), [values, functional], [(ONE, (0, 1))])
+def _product(values: Words, linear_form: Words) -> ProductRounds:
+    return ProductRounds((len(values),), [values, linear_form], [(ONE, (0, 1))])
 
 
 def _accumulate(target: Words, table: Words, scale: Ext) -> None:

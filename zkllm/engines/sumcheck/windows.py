@@ -5,7 +5,7 @@ from __future__ import annotations
 from zkllm.engines.sumcheck.field import MODULUS
 from zkllm.engines.sumcheck.multilinear import Dims, Point
 from zkllm.engines.sumcheck.party import Party
-from zkllm.engines.sumcheck.plan import Combination, Lookup, Number, Plan
+from zkllm.engines.sumcheck.plan import Combination, Lookup, Plan, Windowed
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import UnsupportedModel
 from zkllm.tensors import IntArray
@@ -37,8 +37,8 @@ class Remainder:
         self.name = name
         self.divisor = divisor
         self.value = Combination(dims, {})
-        self.number: Number | None = None
-        self.complement: Number | None = None
+        self.number: Windowed | None = None
+        self.complement: Windowed | None = None
         if divisor == 1:
             return
         bits = (divisor - 1).bit_length()

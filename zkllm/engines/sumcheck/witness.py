@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zkllm.engines.sumcheck.field import Words, to_field
-from zkllm.engines.sumcheck.plan import Combination, Lookup, Number, Plan, Table, cells
+from zkllm.engines.sumcheck.plan import Combination, Lookup, Plan, Table, Windowed, cells
 from zkllm.errors import ConstraintViolation
 from zkllm.tensors import IntArray
 
@@ -26,7 +26,7 @@ class Witness:
         _require_shape(name, column, values)
         self.columns[name] = values
 
-    def store_number(self, number: Number, values: IntArray) -> None:
+    def store_number(self, number: Windowed, values: IntArray) -> None:
         """Cut numbers into limbs; raises `ConstraintViolation` for one outside its window."""
         _require_shape(number.name, number.value, values)
         raw = values + number.offset
@@ -87,11 +87,11 @@ class Witness:
     def committed(self) -> Words:
         """The flat vector that is committed to."""
         vector = np.zeros(self.plan.size(), dtype=np.uint64)
-        for name, places in self.plan.layout().items():
+        for name, slots in self.plan.layout().items():
             values = self.columns[name]
-            for place in places:
-                vector[place.offset : place.offset + (1 << place.block.bits)] = to_field(
-                    cells(values, place)
+            for slot in slots:
+                vector[slot.offset : slot.offset + (1 << slot.block.bits)] = to_field(
+                    cells(values, slot)
                 )
         return vector
 

@@ -43,7 +43,7 @@ from zkllm.engines.sumcheck.multilinear import (
     weights,
 )
 from zkllm.engines.sumcheck.party import Party
-from zkllm.engines.sumcheck.plan import Lookup, Number
+from zkllm.engines.sumcheck.plan import Lookup, Windowed
 from zkllm.engines.sumcheck.tensors import Tensor
 from zkllm.engines.sumcheck.windows import bits_of, require_no_wrap
 from zkllm.engines.sumcheck.witness import Witness
@@ -77,7 +77,7 @@ class Equations(equations.Equations):
             f"{name}: excess", self.cells, bits_of(2 * n.score)
         )  # [h, T, T]
         self.marker = plan.column(f"{name}: marks a maximum", self.cells)
-        self.rest: Number | None = None
+        self.rest: Windowed | None = None
         if self.shift:
             self.rest = plan.unsigned(f"{name}: score remainder", self.cells, self.shift)
         largest = rows * int(table.max())
