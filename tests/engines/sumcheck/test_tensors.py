@@ -44,6 +44,8 @@ def tensors(both: Both) -> dict[str, tuple[Tensor, np.ndarray]]:
         "committed": (both.committed(0), X),
         "a difference": (Difference(x, both.committed(1)), X - Y),
         "another difference": (Difference(both.committed(0), y), X - Y),
+        "a difference of public ones": (Difference(x, y), X - Y),
+        "a difference of columns": (Difference(both.committed(0), both.committed(1)), X - Y),
     }
 
 

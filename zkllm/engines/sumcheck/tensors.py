@@ -95,7 +95,11 @@ class Difference:
         return self.left.largest + self.right.largest
 
     def at(self, party: Party, point: Point) -> Ext:
-        return self.left.at(party, point) - self.right.at(party, point)
+        left, right = self.left, self.right
+        if isinstance(left, Public) and isinstance(right, Public):
+            # one pass over what is as large as a boundary, not two
+            return party.public(lambda: np.asarray(left.values - right.values), point)
+        return left.at(party, point) - right.at(party, point)
 
     def integers(self, party: Party) -> IntArray:
         return np.asarray(self.left.integers(party) - self.right.integers(party))

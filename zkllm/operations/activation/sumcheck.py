@@ -30,6 +30,7 @@ class Equations(equations.Equations):
         dims = self.dims = (scope.rows, *step.dims)
         table = self.table = scope.table(step.numbers.table)  # [cap + 1]
         self.name, self.cap = name, len(table) - 1
+        # all [n, *dims]
         self.sign = plan.column(f"{name}: sign", dims)
         self.positive = plan.column(f"{name}: positive part", dims)
         self.index = plan.column(f"{name}: index", dims)
@@ -47,7 +48,7 @@ class Equations(equations.Equations):
 
     def fill(self, witness: Witness, given: Sequence[IntArray]) -> IntArray:
         (x,) = given
-        magnitude = np.abs(x)
+        magnitude = np.abs(x)  # [n, *dims]
         index = np.minimum(magnitude, self.cap)
         positive, entry = np.maximum(x, 0), self.table[index]
         witness.store(self.sign, (x < 0).astype(np.int64))
@@ -65,7 +66,7 @@ class Equations(equations.Equations):
         columns = [self.sign, self.positive, self.index, self.excess.value]
 
         def tables() -> list[Words]:
-            eq = weights(self.dims, point).reshape(*self.dims, 2)
+            eq = weights(self.dims, point).reshape(*self.dims, 2)  # [n, *dims, 2]
             return [eq, *(to_field(party.integers(column)) for column in columns)]
 
         at, value = party.sumcheck(

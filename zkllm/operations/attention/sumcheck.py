@@ -66,62 +66,63 @@ class Equations(equations.Equations):
         self.cells: Dims = (heads, rows, rows)
         self.rows: Dims = (heads, rows)
         self.dims: Dims = (rows, heads, size)
-        self.query, self.key, self.value = (scope.read(x, self.dims) for x in step.reads)
+        query, key, value = (scope.read(x, self.dims) for x in step.reads)
+        self.query, self.key, self.value = query, key, value  # q, k, v [T, h, d_head]
         self.maximum = plan.signed(f"{name}: maximum", self.rows, n.score)  # m [h, T]
         self.index = plan.column(f"{name}: index", self.cells)  # [h, T, T]
         self.entry = plan.column(f"{name}: exponential", self.cells)  # e [h, T, T]
         plan.lookups.append(
             Lookup(plan.named_table("exp", table), self.index, self.entry, causal=True)
         )
-        self.excess = plan.unsigned(
-            f"{name}: excess", self.cells, bits_of(2 * n.score)
-        )  # [h, T, T]
-        self.marker = plan.column(f"{name}: marks a maximum", self.cells)
-        self.rest: Windowed | None = None
+        width = bits_of(2 * n.score)
+        self.excess = plan.unsigned(f"{name}: excess", self.cells, width)  # [h, T, T]
+        self.marker = plan.column(f"{name}: marks a maximum", self.cells)  # [h, T, T]
+        self.rest: Windowed | None = None  # r [h, T, T]
         if self.shift:
             self.rest = plan.unsigned(f"{name}: score remainder", self.cells, self.shift)
         largest = rows * int(table.max())
         bits = bits_of(largest)
-        self.total = plan.column(f"{name}: total", self.rows)
-        self.half = plan.unsigned(f"{name}: half of total", self.rows, bits)
-        self.odd = plan.unsigned(f"{name}: total is odd", self.rows, 1)
-        self.output = scope.write(step.writes, f"{name}: output", self.dims, n.output)  # o
+        self.total = plan.column(f"{name}: total", self.rows)  # S [h, T]
+        self.half = plan.unsigned(f"{name}: half of total", self.rows, bits)  # [h, T]
+        self.odd = plan.unsigned(f"{name}: total is odd", self.rows, 1)  # [h, T]
+        # o and what is left of it, [T, h, d_head]
+        self.output = scope.write(step.writes, f"{name}: output", self.dims, n.output)
         self.low = plan.unsigned(f"{name}: output remainder", self.dims, bits)
         self.high = plan.unsigned(f"{name}: output remainder complement", self.dims, bits)
         score = self.maximum.largest + self.cap + self.excess.largest
-        products = size * self.query.largest * self.key.largest
+        products = size * query.largest * key.largest
         require_no_wrap(f"{name}: score", products, (score + 2) << self.shift)
         require_no_wrap(f"{name}: total", largest, 4 << bits)
         require_no_wrap(
-            f"{name}: output", largest * self.value.largest, (self.output.largest + 4) << bits
+            f"{name}: output", largest * value.largest, (self.output.largest + 4) << bits
         )
 
     def fill(self, witness: Witness, given: Sequence[IntArray]) -> IntArray:
         heads = [x.transpose(1, 0, 2) for x in given]  # q, k, v [h, T, d_head]
         attended = exact.attention(*heads, shift=self.shift, table=self.table)
         causal = np.tri(self.rows[1], dtype=bool)  # [T, T]
-        distance = np.where(causal, attended.maximum[..., None] - attended.score, 0)
-        index = np.minimum(distance, self.cap)
+        distance = np.where(causal, attended.maximum[..., None] - attended.score, 0)  # [h, T, T]
+        index = np.minimum(distance, self.cap)  # [h, T, T]
         witness.store_number(self.maximum, attended.maximum)
         witness.store(self.index, index)
         witness.store(self.entry, attended.exponential)
         witness.store_number(self.excess, distance - index)
         # The first maximum of each row: any one would do, and places above the diagonal do not.
-        first = np.argmax(np.where(causal, distance == 0, False), axis=-1)
-        marker = np.zeros(self.cells, dtype=np.int64)
+        first = np.argmax(np.where(causal, distance == 0, False), axis=-1)  # [h, T]
+        marker = np.zeros(self.cells, dtype=np.int64)  # [h, T, T]
         np.put_along_axis(marker, first[..., None], 1, axis=-1)
         witness.store(self.marker, marker)
         if self.rest is not None:
-            products = integers.matmul(heads[0], heads[1].swapaxes(-1, -2))
+            products = integers.matmul(heads[0], heads[1].swapaxes(-1, -2))  # [h, T, T]
             rest = (products + (1 << self.shift >> 1)) & ((1 << self.shift) - 1)
             witness.store_number(self.rest, np.where(causal, rest, 0))
         witness.store(self.total, attended.total)
         witness.store_number(self.half, attended.total // 2)
         witness.store_number(self.odd, attended.total % 2)
-        output = attended.output.transpose(1, 0, 2)
-        divisor = attended.total.T[:, :, None]
-        mixed = integers.matmul(attended.exponential, heads[2]).transpose(1, 0, 2)
-        low = mixed + divisor // 2 - output * divisor
+        output = attended.output.transpose(1, 0, 2)  # [T, h, d_head]
+        divisor = attended.total.T[:, :, None]  # [T, h, 1]
+        mixed = integers.matmul(attended.exponential, heads[2]).transpose(1, 0, 2)  # [T, h, d_head]
+        low = mixed + divisor // 2 - output * divisor  # [T, h, d_head]
         witness.store_number(self.low, low)
         witness.store_number(self.high, divisor - 1 - low)
         return output
@@ -148,11 +149,11 @@ class Equations(equations.Equations):
             every = weights(self.cells, point).reshape(*self.cells, 2)
             inside = every * np.tri(rows, dtype=np.uint64)[None, :, :, None]
             index, excess = party.integers(self.index), party.integers(self.excess.value)
-            score = party.integers(self.maximum.value)[:, :, None] - index - excess
+            score = party.integers(self.maximum.value)[:, :, None] - index - excess  # [h, T, T]
             line = (score << self.shift) - (1 << self.shift >> 1) - self._products(party)
             if self.rest is not None:
                 line = line + party.integers(self.rest.value)
-            marker = party.integers(self.marker)
+            marker = party.integers(self.marker)  # [h, T, T]
             outside = add(
                 multiply_ext(as_ext(to_field(party.integers(self.entry))), fourth.to_words()),
                 multiply_ext(as_ext(to_field(marker)), fifth.to_words()),
@@ -213,7 +214,7 @@ class Equations(equations.Equations):
 
         def tables() -> list[Words]:
             def bound(x: Tensor, r: Coordinates) -> Words:
-                flat = x.integers(party).reshape(rows, heads * size)
+                flat = x.integers(party).reshape(rows, heads * size)  # [T, h·d_head]
                 return contract(weights((rows,), (r,)), flat).reshape(heads, size, 2)
 
             head = np.broadcast_to(weights((heads,), (h,))[:, None, :], (heads, size, 2))
@@ -277,11 +278,11 @@ class Equations(equations.Equations):
         dividend = sums + party.value(self.half.value, (h, i)) * along - low
 
         def dividing() -> list[Words]:
-            flat = self.output.integers(party).transpose(2, 1, 0)
+            flat = self.output.integers(party).transpose(2, 1, 0)  # [d_head, h, T]
             flat = flat.reshape(len(flat), heads * rows)
             return [
                 weights(self.rows, (h, i)).reshape(heads, rows, 2),
-                to_field(party.integers(self.total)),
+                to_field(party.integers(self.total)),  # [h, T]
                 contract(weights(self.dims[2:], (c,)), flat).reshape(heads, rows, 2),
             ]
 

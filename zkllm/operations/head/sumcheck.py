@@ -96,9 +96,9 @@ class Equations(equations.Equations):
 
     def _weight_rows(self, party: Party, i: Coordinates, j: Coordinates) -> Words:
         """M(i, d) = eq(i)·(ones(j)·W[d, id_i] - W(d, j)), shape [n, d, 2]."""
-        weight = party.tensor(self.numbers.weight)
+        weight = party.tensor(self.numbers.weight)  # [d, L]
         every = ones(self.vocabulary, j)
-        spread = contract(weights((self.vocabulary,), (j,)), weight.T)
-        picked = as_ext(to_field(weight[:, list(self.ids)].T))
+        spread = contract(weights((self.vocabulary,), (j,)), weight.T)  # [d, 2]
+        picked = as_ext(to_field(weight[:, list(self.ids)].T))  # [n, d, 2]
         difference = subtract(multiply_ext(picked, every.to_words()), spread)
         return multiply_ext(difference, weights((len(self.ids),), (i,))[:, None, :])

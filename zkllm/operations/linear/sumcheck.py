@@ -53,8 +53,8 @@ class Equations(equations.Equations):
             x = self.x.integers(party).reshape(rows, -1)  # [n, Π inner]
             weight = party.tensor(layer.weight).reshape(size(inner), size(outer))
             return [
-                contract(weights((rows,), point[:1]), x).reshape(*inner, 2),
-                contract(weights(outer, point[1:]), weight.T).reshape(*inner, 2),
+                contract(weights((rows,), point[:1]), x).reshape(*inner, 2),  # x(i, ·)
+                contract(weights(outer, point[1:]), weight.T).reshape(*inner, 2),  # W(·, o)
             ]
 
         at, value = party.sumcheck(self.name, inner, sums, tables, [(ONE, (0, 1))])
