@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import safetensors.numpy
+from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from benchmarks.synthetic import trained_statistics
@@ -16,6 +17,10 @@ from zkllm.checkpoints import Checkpoint
 from zkllm.exact.model import ExactModel, save
 from zkllm.exact.quantise import build
 from zkllm.operations.precision import PRECISIONS
+
+# A machine that others use as well may take any time.
+settings.register_profile("steady", deadline=None)
+settings.load_profile("steady")
 
 MakeCheckpoint = Callable[..., Path]
 
