@@ -45,6 +45,15 @@ def test_steps_are_computed_as_soon_as_what_they_read_is_there() -> None:
         unit(NORM, gelu).order()
 
 
+@pytest.mark.parametrize("name", ["x", "elsewhere"])
+def test_what_a_unit_gives_is_written_by_a_step(name: str) -> None:
+    """What is given is not: it would be given as it is."""
+    whole = unit(NORM, layer("project", "normal", "change"))
+    assert [step.name for step in whole.order()] == ["norm", "project"]
+    with pytest.raises(ValueError, match=rf"^unit: nothing writes {name}$"):
+        replace(whole, writes=name).order()
+
+
 # What is proven
 
 

@@ -9,9 +9,10 @@ from zkllm.backends.base import Claim
 from zkllm.backends.sumcheck.units import UnitCircuit, make_circuit
 from zkllm.checkpoints import Checkpoint
 from zkllm.digests import Digest
-from zkllm.engines.sumcheck.protocol import Context, check_proof, make_proof
+from zkllm.engines.sumcheck.protocol import Context, check_proof, make_proof, run_protocol
+from zkllm.engines.sumcheck.prover import Prover
 from zkllm.engines.sumcheck.weights import commit_weights
-from zkllm.errors import ConstraintViolation
+from zkllm.errors import ConstraintViolation, ProofRejected
 from zkllm.exact import reference
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import build
@@ -103,6 +104,33 @@ def without_rows(claim: Claim) -> Claim:
     """All that a verifier knows of hidden rows: how many there are."""
     inputs, outputs = (rows * (rows.ndim == 1) for rows in (claim.inputs, claim.outputs))
     return replace(claim, inputs=inputs, outputs=outputs)
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["public", "hidden"])
+def test_a_value_may_be_declared_before_the_step_that_would_give_it_a_form(
+    hidden: bool, tiny_model: ExactModel
+) -> None:
+    """An activation after the layer that it reads: two forms of one value, which are equal."""
+    unit = tiny_model.specification.lists["mlp[0]"]
+    claim = honest(tiny_model, 3)["mlp[0]"]
+    usual, other = (
+        UnitCircuit(replace(unit, steps=steps), tiny_model, claim, 8, hidden=hidden)
+        for steps in (unit.steps, unit.order())
+    )
+    assert set(usual.plan.columns) < set(other.plan.columns)
+    proof = make_proof(other, CONTEXT)
+    assert check_proof(other, proof, CONTEXT) > 100
+    (hidden_value,) = (step.writes for step in unit.steps if step.name == "expand")
+    witness = other.witness()
+    number = other.scope.numbers[hidden_value]
+    values = witness.integers(number.value)
+    values[1, 2] += 1
+    witness.store_number(number, values)
+    witness.count_lookups()
+    prover = Prover(witness, tiny_model, None)
+    run_protocol(prover, prover.committed, None, other, CONTEXT)
+    with pytest.raises(ProofRejected, match="expand does not hold"):
+        check_proof(other, prover.proof, CONTEXT)
 
 
 def test_a_unit_whose_output_nobody_writes_is_none(tiny_model: ExactModel) -> None:
