@@ -144,7 +144,7 @@ def test_a_lie_about_a_value_is_refused_by_its_equation_alone(
         circuit, proof = staged.lie(value, last)
         require_refused(label, circuit, proof, circuit.context())
         with monkeypatch.context() as patch:
-            deaf_to(label)(None, patch)  # type: ignore[arg-type]
+            deaf_to(label)(None, patch)
             assert check_proof(circuit, proof, circuit.context()) > 100
 
 

@@ -78,7 +78,7 @@ def test_a_lie_about_a_value_is_refused_by_its_equation_alone(
     lies = [square.lie(name, (4, 2, 1)) for name in ("x", "y")]
     for circuit, proof in lies:
         require_refused("square", circuit, proof, CONTEXT)
-    deaf_to("square")(None, monkeypatch)  # type: ignore[arg-type]
+    deaf_to("square")(None, monkeypatch)
     for circuit, proof in lies:
         assert check_proof(circuit, proof, CONTEXT) > 100
 

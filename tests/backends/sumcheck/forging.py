@@ -29,7 +29,7 @@ from zkllm.digests import sha256
 from zkllm.engines.sumcheck import protocol
 from zkllm.engines.sumcheck.committed import CommittedVector
 from zkllm.engines.sumcheck.field import ZERO, Ext
-from zkllm.engines.sumcheck.party import Opener
+from zkllm.engines.sumcheck.party import Opener, Weights
 from zkllm.engines.sumcheck.plan import Combination, Lookup, Table, Windowed
 from zkllm.engines.sumcheck.protocol import Circuit, Context, check_proof, run_protocol
 from zkllm.engines.sumcheck.prover import Prover
@@ -121,7 +121,7 @@ def claims(seed: int = 0) -> Mapping[str, Claim]:
 def gpt2_sized() -> Specification:
     """A specification of GPT-2 small's shapes, with the bounds that weights like its own prove."""
     small = small_model().specification
-    sizes = {"width": 768, "heads": 12, "inner": 3072, "vocabulary": 50257, "context": 1024}
+    sizes: Any = {"width": 768, "heads": 12, "inner": 3072, "vocabulary": 50257, "context": 1024}
     norm = Norm(0, 128849, 28378, 37851603, 275086819136693777, 28392)
 
     def linear(layer: Linear, shift: int, accumulator: int) -> Linear:
@@ -220,8 +220,8 @@ class LyingProver(Prover):
     `counted` is the witness whose fractions are summed.
     """
 
-    def __init__(self, witness: Witness, model: ExactModel, root: bytes | None) -> None:
-        super().__init__(witness, model, root)
+    def __init__(self, witness: Witness, weights: Weights, root: bytes | None) -> None:
+        super().__init__(witness, weights, root)
         self.seen: list[tuple[Combination, IntArray]] = []
         self.told: dict[str, list[Ext]] = {}
         self.counted = witness
@@ -311,9 +311,7 @@ class Trial:
         committed: Opener | None = prover.committed
         if self.commit is not None:
             committed = self.commit(prover, circuit)
-        weights: CommittedVector | None = None
-        if self.committed:
-            weights = commit_weights(circuit.plan, model)
+        weights = commit_weights(circuit.plan, model) if self.committed else None
         run_protocol(prover, committed, weights, circuit, context)
         return claim, prover.proof
 
@@ -370,7 +368,7 @@ def lying(name: str, lie: Callable[..., Any]) -> Iterator[None]:
         yield
 
 
-Off = Callable[[Trial, pytest.MonkeyPatch], None]
+Off = Callable[[Any, pytest.MonkeyPatch], None]
 """Switches a guard off."""
 
 

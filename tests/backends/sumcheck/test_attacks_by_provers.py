@@ -35,6 +35,7 @@ from tests.backends.sumcheck.forging import (
 from zkllm.backends.base import Claim
 from zkllm.backends.sumcheck import units
 from zkllm.engines.sumcheck.field import MODULUS, ZERO
+from zkllm.engines.sumcheck.multilinear import ones
 from zkllm.engines.sumcheck.plan import Combination
 from zkllm.engines.sumcheck.witness import Witness
 from zkllm.errors import ConstraintViolation, ProofRejected, UnsupportedModel
@@ -458,8 +459,7 @@ def tie(ids: tuple[int, int]) -> Callable[[Claim], Claim]:
 def no_ties(_: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     """The verifier does not subtract [j < id]; it does sum over the whole vocabulary."""
     vocabulary = small_model().specification.architecture.vocabulary
-    honest = head_module.ones
-    monkeypatch.setattr(head_module, "ones", lambda n, r: honest(n, r) if n == vocabulary else ZERO)
+    monkeypatch.setattr(head_module, "ones", lambda n, r: ones(n, r) if n == vocabulary else ZERO)
 
 
 def negated(weight: IntArray) -> IntArray:

@@ -148,7 +148,7 @@ def inside(prover: LyingProver) -> Tolerant:
 class TwoFaced:
     """Claims of the equations are about the prover's witness, those of lookups about another."""
 
-    def __init__(self, prover: LyingProver) -> None:
+    def __init__(self, prover: Any) -> None:
         witness = inside(prover)
         self.prover, self.honest = prover, prover.fraction_tree
         self.looked_up = CommittedVector(witness.committed(), prover.plan.layout())
@@ -197,7 +197,7 @@ def test_a_range_check_that_is_not_one_of_the_witness(
 class Listening:
     """What the sumchecks of a prover end in."""
 
-    def __init__(self, prover: LyingProver) -> None:
+    def __init__(self, prover: Any) -> None:
         self.honest, prover.rounds = prover.rounds, self.rounds
 
     def rounds(self, label: str, *rest: Any) -> tuple[Any, Ext]:
@@ -217,6 +217,9 @@ class Fitted(Mixed):
 
     The values of `depth` - 1 rows that are committed to are made to fit as well.
     """
+
+    heard: Listening
+    depth: int
 
     def __init__(self, prover: LyingProver, depth: int) -> None:
         super().__init__(*[TwoFaced(prover).looked_up] * 4)
@@ -244,12 +247,16 @@ class Fitted(Mixed):
 class FittedRow(EncodedRow):
     """As `Fitted`, for a row that is committed to."""
 
+    heard: Listening
+    depth: int
+
     def __init__(self, row: Words, shape: Shape, above: Fitted | FittedRow) -> None:
         super().__init__(row, shape)
         self.heard, self.depth = above.heard, above.depth - 1
 
     def row_tables(self, *what: Any) -> list[Words]:
-        self.weighed = what
+        low, indices, scales, length = what
+        self.weighed = low, indices, scales, length
         return super().row_tables(*what)
 
     def value_at(self, point: Coordinates) -> Ext:

@@ -470,7 +470,7 @@ def from_row(row: int) -> Callable[[Claim], Claim]:
     return lambda claim: replace(claim, first_row=row)
 
 
-IMPOSSIBLE = {
+IMPOSSIBLE: dict[str, list[Callable[[Claim], Claim]]] = {
     "embed": [nested, wide_output, none_at_all, large, smallest, many, large_input],
     "attention[1]": [flat, wide, wide_output, none_at_all, large, smallest, large_input],
     "mlp[0]": [flat, wide, wide_output, none_at_all, large, smallest, large_input],
@@ -530,6 +530,7 @@ GPT2_UNITS = ("embed", "attention[0]", "mlp[0]", "head")
 def test_a_small_file_cannot_make_a_verifier_of_gpt2_work(unit: str, length: int) -> None:
     """It takes no memory for what a proof only says to have."""
     circuit, claim = gpt2_claim(unit, 1024)
+    assert isinstance(circuit.weights, ExactModel)
     context = context_of(circuit.weights, claim, bytes(32))
     tracemalloc.start()
     try:

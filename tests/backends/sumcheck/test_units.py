@@ -231,6 +231,7 @@ def fewer(name: str, rows: slice, *columns: slice) -> Change:
     return lambda claim: replace(claim, **{name: getattr(claim, name)[(rows, *columns)]})
 
 
+ROWS_BEYOND = np.zeros((13, 32), dtype=np.int64)
 IMPOSSIBLE: list[tuple[str, Change, str]] = [
     ("embed", first_input(29), r"embed: id 0 must lie in 0\.\.28, got 29"),
     ("embed", first_input(-1), r"embed: id 0 must lie in 0\.\.28, got -1"),
@@ -254,7 +255,7 @@ IMPOSSIBLE: list[tuple[str, Change, str]] = [
     ("mlp[0]", lambda c: replace(c, first_row=1), r"mlp\[0\]: expected the first row 0, got 1"),
     (
         "attention[0]",
-        lambda c: replace(c, **dict.fromkeys(("inputs", "outputs"), np.zeros((13, 32), np.int64))),
+        lambda c: replace(c, inputs=ROWS_BEYOND, outputs=ROWS_BEYOND),
         r"attention\[0\]: expected at most 12 rows, got 13",
     ),
     ("attention[0]", fewer("outputs", slice(2)), r"attention\[0\]: expected shape \[3, 32\]"),
