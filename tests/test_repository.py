@@ -49,7 +49,7 @@ def test_ci_runs_what_everybody_can_run() -> None:
 
 def test_ci_names_targets_that_are_there() -> None:
     named = re.findall(r"^make (.*)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert {"demo", "lint", "test", "bare"} <= set(named) <= set(TARGETS)
+    assert {"demo", "lint", "test", "coverage", "bare"} <= set(named) <= set(TARGETS)
 
 
 def test_ci_runs_on_every_python_that_we_name() -> None:
@@ -139,6 +139,8 @@ def hook(folder: Path, *files: str, args: list[str] | None = None) -> tuple[int,
     """What pre-commit runs on `files`: the entry, the arguments, and the names."""
     (one,) = read(ROOT / ".pre-commit-hooks.yaml")
     assert one["id"] == "zkllm-verify"
+    # a link is looked at too, and one command sees all files
+    assert (one["types"], one["types_or"], one["require_serial"]) == ([], ["file", "symlink"], True)
     assert all(re.search(one["files"], name) for name in files)
     command = [*shlex.split(one["entry"]), *(one["args"] if args is None else args), *files]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
