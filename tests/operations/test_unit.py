@@ -54,6 +54,22 @@ def test_what_a_unit_gives_is_written_by_a_step(name: str) -> None:
         replace(whole, writes=name).order()
 
 
+def test_two_steps_have_two_names() -> None:
+    """By its name a step finds its equations: of two, one would never be checked."""
+    first, second = layer("layer", "x", "hidden"), layer("layer", "hidden", "change")
+    with pytest.raises(ValueError, match=r"^unit: two steps are called layer$"):
+        unit(first, second).order()
+    assert unit(first, replace(second, name="other")).order()
+
+
+@pytest.mark.parametrize("value", ["x", "hidden"])
+def test_a_value_is_written_once(value: str) -> None:
+    """What is given counts as written: nobody may put another in its place."""
+    steps = layer("one", "x", "hidden"), layer("two", "hidden", value)
+    with pytest.raises(ValueError, match=rf"^unit: two writes {value}, which is there before$"):
+        unit(*steps, layer("last", "hidden", "change")).order()
+
+
 # What is proven
 
 

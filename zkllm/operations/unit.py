@@ -57,7 +57,8 @@ class Unit:
     def order(self) -> tuple[Step, ...]:
         """The steps in the order in which they can be computed.
 
-        Raises `ValueError` for a step that reads what nobody writes, and for a unit that gives it.
+        Raises `ValueError` for a step that reads what nobody writes, for a unit that gives it, and
+        for two steps of one name or that write one value.
         """
         if self.writes not in {step.writes for step in self.steps} - {self.reads}:
             raise ValueError(f"{self.name}: nothing writes {self.writes}")
@@ -133,14 +134,21 @@ AnyPart = TypeVar("AnyPart", bound=Part)
 def in_order(unit: str, given: str, parts: Iterable[AnyPart]) -> Iterator[AnyPart]:
     """`parts` of a unit that is given one value, in the order in which they can be computed.
 
-    Raises `ValueError` for one that reads what nobody writes.
+    Raises `ValueError` for one that reads what nobody writes, and for two of one name or that write
+    one value: whoever looked them up by it would find the second, and never the first.
     """
     known, left = {given}, list(parts)
+    names = [part.name for part in left]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{unit}: two steps are called {name}")
     while left:
         ready = next((part for part in left if known >= set(part.reads)), None)
         if ready is None:
             raise ValueError(f"{unit}: nothing writes what {left[0].name} reads")
         left.remove(ready)
+        if ready.writes in known:
+            raise ValueError(f"{unit}: {ready.name} writes {ready.writes}, which is there before")
         yield ready
         known.add(ready.writes)
 

@@ -142,6 +142,17 @@ def test_a_unit_whose_output_nobody_writes_is_none(tiny_model: ExactModel) -> No
             UnitCircuit(replace(unit, writes=name), tiny_model, claim, 8)
 
 
+def test_a_step_whose_equations_another_would_hide_is_refused(tiny_model: ExactModel) -> None:
+    """Two layers of one name, of which only the last would be checked: any output could be said."""
+    claim = honest(tiny_model, 3)["mlp[0]"]
+    unit = tiny_model.specification.lists["mlp[0]"]
+    steps = [
+        replace(step, name="project") if step.name == "expand" else step for step in unit.steps
+    ]
+    with pytest.raises(ValueError, match=r"mlp\[0\]: two steps are called project$"):
+        UnitCircuit(replace(unit, steps=tuple(steps)), tiny_model, claim, 8)
+
+
 # The limb
 
 

@@ -142,6 +142,14 @@ def test_two_tables_of_one_name_are_refused() -> None:
         plan.named_table("range 2", np.zeros(4, dtype=np.int64))
 
 
+def test_a_table_with_values_is_no_range() -> None:
+    """A longer one of that name would let limbs leave their window."""
+    plan = Plan(8)
+    plan.named_table("range 2", np.zeros(99, dtype=np.int64))
+    with pytest.raises(ValueError, match="two tables are called range 2"):
+        plan.range_table(2)
+
+
 @pytest.mark.parametrize("bits", [-1, 17, 32])
 def test_a_range_that_could_share_an_identifier_is_refused(bits: int) -> None:
     with pytest.raises(ValueError, match=rf"a range of 0\.\.16 bits, got {bits}"):

@@ -141,6 +141,8 @@ class Plan:
         if name not in self.tables:
             self._require_open(name)
             self.tables[name] = Table(bits, 1 << bits, None)
+        if self.tables[name].values is not None:
+            raise ValueError(f"two tables are called {name}")
         return name
 
     def named_table(self, name: str, values: IntArray) -> str:
