@@ -15,11 +15,11 @@ import pytest
 
 from tests.commands import zkllm
 from tests.exact.test_extremes import require_true
-from tests.fitting import fitted, tensors_of, with_unit
+from tests.fitting import fitted, naming, tensors_of, with_entry, with_unit
 from zkllm import integers
 from zkllm.checkpoints import Checkpoint
-from zkllm.errors import InvalidBundle, UntrustedMaterial
-from zkllm.exact.check import check_bounds, check_constants
+from zkllm.errors import InvalidBundle, UnsupportedModel, UntrustedMaterial, WrongMaterial
+from zkllm.exact.check import check_bounds, check_constants, prove_unit
 from zkllm.exact.model import ExactModel, save
 from zkllm.exact.quantise import build
 from zkllm.exact.specification import Specification
@@ -90,6 +90,25 @@ def test_a_unit_may_not_leave_the_exact_range(tiny_model: ExactModel) -> None:
     changed = with_unit(tiny_model.specification, "mlp[0]", moved(unit, ("norm", "gain"), 1 << 50))
     with pytest.raises(UntrustedMaterial, match=r"mlp\[0\]: the proven bound of c·K is"):
         check_bounds(ExactModel.in_memory(changed, tensors_of(tiny_model)))
+
+
+@pytest.mark.parametrize(
+    ("unit", "layer", "table"),
+    [("attention[0]", "query", "table.exp"), ("mlp[0]", "expand", "table.gelu")],
+)
+def test_a_table_that_no_model_may_hold_is_refused_before_bounds_are(
+    unit: str, layer: str, table: str, tiny_model: ExactModel, tmp_path: Path
+) -> None:
+    """Bounds suppose what a table is: of both faults it is the first."""
+    tensors = tensors_of(tiny_model)
+    large = with_entry(tensors, f"{unit}.{layer}.weight", 0, 2**52 - 1)
+    wrong = {**large, table: np.full_like(tensors[table], -1)}
+    kinds = (UnsupportedModel, "accumulator is"), (WrongMaterial, f"tensor {table}: expected")
+    for changed, (kind, message) in zip((large, wrong), kinds, strict=True):
+        named = naming(tiny_model.specification, changed)
+        save(named, changed, tiny_model.tokenizer_bytes(), tmp_path)
+        with pytest.raises(kind, match=message):
+            prove_unit(ExactModel.from_folder(tmp_path), unit)
 
 
 @pytest.fixture

@@ -60,10 +60,13 @@ def prove_unit(model: ExactModel, name: str) -> format1.Record:
     """Record `name` with the constants that it has, and the bounds that its integers prove.
 
     The bound of the rows that it reads is believed. Raises `UnsupportedModel` if one leaves the
-    exact range.
+    exact range, `WrongMaterial` for integers that no model may hold.
     """
     specification = model.specification
-    proven = specification.lists[name].prove(model.integers)
+    unit = specification.lists[name]
+    for table in unit.tables():
+        model.integers(table)  # of which a wrong one is refused first: bounds suppose its form
+    proven = unit.prove(model.integers)
     return format1.write(proven, specification.architecture)
 
 
