@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zkllm.exact.model import ExactModel
+from zkllm.exact.specification import Specification
 from zkllm.integers import FLOAT64_LIMIT
 from zkllm.operations import bounds
 from zkllm.operations.attention.exact import Attended, AttentionStep, attention
@@ -14,6 +15,7 @@ from zkllm.operations.bounds import Vector
 from zkllm.operations.linear.exact import Linear, LinearStep
 from zkllm.operations.norm.draft import chosen
 from zkllm.operations.norm.exact import Norm, Normalised, layer_norm, prove
+from zkllm.operations.unit import Rows
 from zkllm.tensors import IntArray, magnitude
 
 
@@ -74,3 +76,10 @@ def norm_values(x: IntArray, n: Norm) -> tuple[list[Value], IntArray]:
         ("norm.output", magnitude(got.output), n.output),
         ("norm.length", bounds.ceil_sqrt(squares), n.output),
     ], got.output
+
+
+def input_bound(specification: Specification, name: str) -> int:
+    """The proven bound of the rows that unit `name` reads."""
+    source = specification.lists[name].input
+    assert isinstance(source, Rows)
+    return source.bound

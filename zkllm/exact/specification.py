@@ -116,13 +116,6 @@ class Specification(format1.Records):
         outputs = [unit.output.bound for unit in blocks if isinstance(unit.output, Rows)]
         return [self.input, *outputs]
 
-    def input_bound(self, unit: str) -> int:
-        """The proven bound of the rows that `unit`, any but `embed`, reads."""
-        source = self.lists[unit].input
-        if isinstance(source, Rows):
-            return source.bound
-        raise KeyError(unit)
-
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
         return canonical_json(to_json(self))

@@ -32,6 +32,7 @@ from tests.backends.sumcheck.forging import (
     without_equation,
     without_lookup,
 )
+from tests.inner import input_bound
 from zkllm.backends.base import Claim
 from zkllm.backends.sumcheck import units
 from zkllm.engines.sumcheck.field import MODULUS, ZERO
@@ -988,7 +989,7 @@ def test_hidden_rows_stay_within_their_bound(
     sign: int, column: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of such rows the unit gives what is claimed, but nothing is proven of them."""
-    bound = small_model().specification.input_bound(MLP)
+    bound = input_bound(small_model().specification, MLP)
 
     def beyond(claim: Claim) -> Claim:
         inputs = claim.inputs.copy()
@@ -1027,7 +1028,7 @@ def test_hidden_outputs_stay_within_their_bound(
 
 def test_the_complement_of_hidden_rows_is_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row beyond its bound, beside a complement that is not negative."""
-    bound = small_model().specification.input_bound(MLP)
+    bound = input_bound(small_model().specification, MLP)
 
     def beyond(claim: Claim) -> Claim:
         inputs = claim.inputs.copy()

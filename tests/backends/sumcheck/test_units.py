@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import MakeCheckpoint
+from tests.inner import input_bound
 from zkllm.backends.base import Claim
 from zkllm.backends.sumcheck.units import UnitCircuit, make_circuit
 from zkllm.checkpoints import Checkpoint
@@ -186,7 +187,7 @@ def test_units_read_the_boundary_before_them(tiny_model: ExactModel) -> None:
     specification = tiny_model.specification
     boundaries = specification.boundary_bounds()
     readers = [name for name in specification.units() if name != "embed"]
-    assert [specification.input_bound(name) for name in readers] == boundaries
+    assert [input_bound(specification, name) for name in readers] == boundaries
 
 
 # Claims that no witness has
