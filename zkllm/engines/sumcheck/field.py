@@ -238,12 +238,12 @@ def _contract(limbs: npt.NDArray[np.float64], matrix: StoredArray, step: int) ->
                 sums[digit, :, start : start + step] += product.astype(np.int64)
                 block = block if last else block >> width
                 digit += 1
-    result = np.zeros((columns, 2), dtype=np.uint64)
+    result = np.zeros((2, columns), dtype=np.uint64)
     for digit, rows in enumerate(to_field(sums)):
-        for row, values in enumerate(rows):
-            scale = np.uint64(pow(2, width * digit + _LIMB * (row % 3), MODULUS))
-            result[:, row // 3] = add(result[:, row // 3], multiply(values, scale))
-    return result
+        for k, values in enumerate(rows.reshape(2, 3, columns).swapaxes(0, 1)):
+            scale = np.uint64(pow(2, width * digit + _LIMB * k, MODULUS))
+            result = add(result, multiply(values, scale) if k or digit else values)
+    return np.ascontiguousarray(result.T)
 
 
 def root_of_unity(logarithm: int) -> int:

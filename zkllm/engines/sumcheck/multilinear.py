@@ -20,6 +20,8 @@ from typing import TypeAlias
 import numpy as np
 
 from zkllm.engines.sumcheck.field import (
+    MODULUS,
+    NON_RESIDUE,
     ONE,
     ZERO,
     Ext,
@@ -102,11 +104,13 @@ def eq(index: int, coordinates: Coordinates) -> Ext:
 
 def eq_points(a: Coordinates, b: Coordinates) -> Ext:
     """Σ over the whole cube of eq(·, a)·eq(·, b)."""
-    result = ONE
+    x, y = 1, 0
     for r, s in zip(a, b, strict=True):
-        both = r * s
-        result = result * (both + both - r - s + 1)
-    return result
+        # 2·r·s - r - s + 1 in plain integers: most of what a verifier multiplies is here
+        u = 2 * (r.a * s.a + NON_RESIDUE * r.b * s.b) - r.a - s.a + 1
+        v = 2 * (r.a * s.b + r.b * s.a) - r.b - s.b
+        x, y = (x * u + NON_RESIDUE * y * v) % MODULUS, (x * v + y * u) % MODULUS
+    return Ext(x, y)
 
 
 def ones(n: int, r: Coordinates) -> Ext:

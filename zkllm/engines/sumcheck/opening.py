@@ -14,10 +14,16 @@ from zkllm.engines.sumcheck.field import (
     ZERO,
     Ext,
     Words,
+    add,
     dot,
+    multiply,
+    multiply_ext,
     powers,
     root_of_unity,
+    subtract,
+    words,
 )
+from zkllm.engines.sumcheck.field import total as total_of
 from zkllm.engines.sumcheck.multilinear import Coordinates
 from zkllm.engines.sumcheck.party import (
     Ledger,
@@ -88,15 +94,17 @@ def batch_weight(
     """The extension of Σ factor·form at `point`."""
     result = ZERO
     prefixes: dict[tuple[int, int], Ext] = {}
+    # many columns are claimed at one point
+    suffixes: dict[Coordinates, Ext] = {}
     for claim, gamma in zip(claims, factors, strict=True):
         inner = ZERO
         for slot, (factor, local) in zip(layout[claim.column], claim.linear_form, strict=True):
             bits = slot.block.bits
             if (slot.offset, bits) not in prefixes:
                 prefixes[slot.offset, bits] = multilinear.eq(slot.offset >> bits, point[bits:])
-            inner += (
-                factor * prefixes[slot.offset, bits] * multilinear.eq_points(local, point[:bits])
-            )
+            if local not in suffixes:
+                suffixes[local] = multilinear.eq_points(local, point[:bits])
+            inner += factor * prefixes[slot.offset, bits] * suffixes[local]
         result += gamma * inner
     return result
 
@@ -159,14 +167,14 @@ def row_weight(
 ) -> Ext:
     """The extension at `at` of eq(·, low) + Σ_q scales[q + 1]·x_q^(·), where x_q = ω^indices[q]."""
     omega = root_of_unity(log_length)
-    result = scales[0] * multilinear.eq_points(low, at)
-    for scale, index in zip(scales[1:], indices, strict=True):
-        x, product = pow(omega, index, MODULUS), scale
-        for r in at:
-            product = product * (r * (x - 1) + 1)
-            x = x * x % MODULUS
-        result += product
-    return result
+    x = np.array([pow(omega, index, MODULUS) for index in indices], dtype=np.uint64)
+    products = words(scales[1:])
+    for r in at:
+        less = subtract(x, np.uint64(1))[:, None]
+        # r·(x - 1) + 1
+        products = multiply_ext(products, add(multiply(less, r.to_words()), ONE.to_words()))
+        x = multiply(x, x)
+    return scales[0] * multilinear.eq_points(low, at) + Ext.from_words(total_of(products))
 
 
 def _open_columns(

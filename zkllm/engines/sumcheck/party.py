@@ -7,11 +7,12 @@ reads, and the verifier checks where the prover passes on. Whoever reads `operat
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -382,16 +383,22 @@ class Party(ABC):
         return -math.log2(max(sum(error for _, error in self.errors), 1 / SIZE))
 
 
+_INVERSES: Final = (0, *(pow(k, -1, MODULUS) for k in range(1, 4)))
+"""Of the numbers that steps of an interpolation divide by."""
+
+
 def interpolate(values: Sequence[Ext], x: Ext) -> Ext:
-    """The polynomial through (0, values[0]), (1, values[1]), ... at x."""
-    result = ZERO
-    for i, value in enumerate(values):
-        numerator, denominator = value, 1
-        for j in range(len(values)):
-            if j != i:
-                numerator = numerator * (x - j)
-                denominator = denominator * (i - j) % MODULUS
-        result = result + numerator * pow(denominator, -1, MODULUS)
+    """The polynomial through (0, values[0]), (1, values[1]), ... at x, for up to four values.
+
+    By Newton's differences: Σ Δ_k·x(x - 1)...(x - k + 1)/k!, by Horner's rule.
+    """
+    differences, heads = list(values), []
+    while differences:
+        heads.append(differences[0])
+        differences = [b - a for a, b in itertools.pairwise(differences)]
+    result = heads.pop()
+    for k in reversed(range(len(heads))):
+        result = result * ((x - k) * _INVERSES[k + 1]) + heads[k]
     return result
 
 
