@@ -126,7 +126,8 @@ def exact_model(
 
 def stop_ids(config: dict[str, Any]) -> tuple[int, ...]:
     """The one that this `config.json` names, if it is a token."""
-    return (config["eos_token_id"],) if config["eos_token_id"] < config["vocab_size"] else ()
+    end = config["eos_token_id"]
+    return () if end is None or end >= config["vocab_size"] else (end,)
 
 
 def network_of(config: dict[str, Any]) -> GPT2:

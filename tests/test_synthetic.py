@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import click
+import pytest
+
+from benchmarks import against
 from benchmarks.soundness import bits_of, span
 from benchmarks.synthetic import (
     GPT2_SMALL,
@@ -9,6 +15,7 @@ from benchmarks.synthetic import (
     network_of,
     parts,
     specification_of,
+    stop_ids,
     word_tokenizer,
 )
 from zkllm.exact.quantise import build
@@ -23,6 +30,22 @@ def test_a_specification_made_block_by_block_is_that_of_the_whole_model() -> Non
     checkpoint = checkpoint_of(network_of(config), weights, word_tokenizer(40), (39,))
     whole, _ = build(checkpoint, PRECISIONS["wide"])
     assert specification_of(config) == whole
+
+
+@pytest.mark.parametrize(("end", "found"), [(39, (39,)), (40, ()), (None, ())])
+def test_a_stop_id_is_a_token_or_there_is_none(end: int | None, found: tuple[int, ...]) -> None:
+    assert stop_ids(SMALL | {"eos_token_id": end}) == found
+
+
+def test_nothing_is_compared_with_what_is_no_checkout(tmp_path: Path) -> None:
+    with pytest.raises(click.ClickException, match="expected a checkout of zkllm, found none"):
+        against.compare(tmp_path, tmp_path, ("block",), 1)
+
+
+def test_other_bytes_end_a_comparison() -> None:
+    against._require_same(b"same", b"same")
+    with pytest.raises(click.ClickException, match="expected the same bytes of both checkouts"):
+        against._require_same(b"same", b"other")
 
 
 def test_bits_are_told_of_every_unit() -> None:
