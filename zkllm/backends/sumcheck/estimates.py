@@ -25,12 +25,17 @@ from zkllm.tensors import IntArray
 # Fitted to units of GPT-2 small at T = 16 to 1024, held and committed (`benchmarks.sumcheck`).
 _SECONDS_A_UNIT = 0.15
 _SECONDS_A_CELL = 1.8e-7
-_SECONDS_A_WEIGHT = {False: 2.5e-8, True: 2e-7}
+_SECONDS_A_WEIGHT = {False: 1e-8, True: 1e-7}
 """By whether weights are committed to."""
 _SECONDS_A_COMMITTED_WEIGHT = 7e-8
 _BYTES_OF_A_PROCESS = 170 << 20
 _BYTES_A_CELL = 80
-_BYTES_A_WEIGHT = {False: 20, True: 100}
+_COPIES_OF_WEIGHTS = 2
+"""In the types in which they are stored, and one more where they are committed to."""
+_BYTES_A_COMMITTED_WEIGHT = 36
+"""Four words of its encoding."""
+_BYTES_A_COLUMN = 1 << 10
+"""Of the matrix of committed weights: its combined row, and what opens that."""
 
 
 class Rehearsal(Verifier):
@@ -127,13 +132,25 @@ def estimate(
         evidence_bytes=proof,
         memory_bytes=_BYTES_OF_A_PROCESS
         + _BYTES_A_CELL * cells
-        + _BYTES_A_WEIGHT[committed] * weights,
+        + _weight_bytes(specification, circuit, committed),
         setup_seconds=_SECONDS_A_COMMITTED_WEIGHT * weights if committed else 0,
         prove_seconds=_SECONDS_A_UNIT
         + _SECONDS_A_CELL * cells
         + _SECONDS_A_WEIGHT[committed] * weights,
-        verify_seconds=0.05 + 0.2e-6 * proof + (0 if committed else 1e-8 * weights),
+        verify_seconds=0.05 + 0.2e-6 * proof + (0 if committed else 5e-9 * weights),
     )
+
+
+def _weight_bytes(specification: Specification, circuit: Circuit, committed: bool) -> int:
+    """What the weights of a unit take while it is proved."""
+    weights = circuit.plan.weights
+    stored = sum(specification.tensors[name].type.nbytes for name in weights)
+    if not (committed and weights):
+        return _COPIES_OF_WEIGHTS * stored
+    count = total(weights)
+    columns = levels_of(count)[0].columns
+    encoded = _BYTES_A_COMMITTED_WEIGHT * count + _BYTES_A_COLUMN * columns
+    return (_COPIES_OF_WEIGHTS + 1) * stored + encoded
 
 
 def describe(
