@@ -83,7 +83,7 @@ def prove(
         model.folder or work, trace, folder, assignment=assignment, keys=keys, repeat=repeat
     )
     proved = [unit for unit, chosen in assignment.items() if chosen == backend]
-    macs = sum(specification.lists[unit].work(positions) for unit in proved)
+    macs = sum(specification.units()[unit].work(positions) for unit in proved)
     return Side(f"{name}, T = {positions}", backend, macs, figures)
 
 

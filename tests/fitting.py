@@ -66,7 +66,7 @@ def fitted(specification: Specification, tensors: Tensors) -> ExactModel:
     """
     made = naming(specification, tensors)
     bound = made.input
-    for name, unit in made.units().items():
+    for name, unit in made.records.items():
         if not isinstance(unit, Embed):
             made = with_unit(made, name, replace(unit, norm=_shifted(made, unit.norm, bound)))
         proven = prove_unit(ExactModel.in_memory(made, tensors), name)

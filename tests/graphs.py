@@ -51,4 +51,4 @@ def unit_session(unit: Unit, tensors: Mapping[str, IntArray], level: Any = LEVEL
 def compiled_unit(specification: Specification, name: str) -> Any:
     """The `ModelProto` of one unit of a specification."""
     types = {tensor: stored.type for tensor, stored in specification.tensors.items()}
-    return compile_unit(specification.lists[name], placed(types))
+    return compile_unit(specification.units()[name], placed(types))

@@ -32,7 +32,7 @@ class AttentionValues:
 
 
 def attention_values(model: ExactModel, name: str, x: IntArray) -> AttentionValues:
-    unit = model.specification.lists[name]
+    unit = model.specification.units()[name]
     values = unit.values(x, model.tensor)
     (step,) = (step for step in unit.steps if isinstance(step, AttentionStep))
     q, k, v = (values[read].transpose(1, 0, 2) for read in step.reads)

@@ -346,7 +346,7 @@ def with_number(model: ExactModel, unit: str, path: str, number: int) -> Any:
         return replace(part, **{name: put(getattr(part, name), rest) if rest else number})
 
     spec = model.specification
-    changed = put(spec.units()[unit], path.split())
+    changed = put(spec.records[unit], path.split())
     kind = unit.split("[")[0]
     put_in: Any = {kind: changed if kind in ("embed", "head") else (changed,)}
     return replace(spec, **put_in)

@@ -143,7 +143,7 @@ def bound_paths(part: Any, path: str = "") -> Iterator[str]:
 FIELDS = [
     (unit, path)
     for unit in ("embed", "attention[0]", "mlp[0]", "head")
-    for path in bound_paths(small_model().specification.units()[unit])
+    for path in bound_paths(small_model().specification.records[unit])
 ]
 
 
@@ -160,7 +160,7 @@ def moved(model: ExactModel, unit: str, path: str, by: int) -> ExactModel:
     if unit == "input":
         spec = replace(model.specification, input=model.specification.input + by)
     else:
-        number = functools.reduce(getattr, path.split(), model.specification.units()[unit])
+        number = functools.reduce(getattr, path.split(), model.specification.records[unit])
         spec = with_number(model, unit, path, number + by)  # type: ignore[operator]
     return ExactModel.in_memory(spec, tensors_of(model))
 
@@ -230,8 +230,8 @@ TENSORS = [
     name
     for unit in ("embed", "attention[0]", "mlp[0]", "head")
     for name in [
-        *small_model().specification.lists[unit].weights(),
-        *small_model().specification.lists[unit].tables(),
+        *small_model().specification.units()[unit].weights(),
+        *small_model().specification.units()[unit].tables(),
     ]
 ]
 TABLES = {"table.exp": "attention[0]", "table.gelu": "mlp[0]"}
@@ -460,7 +460,7 @@ def test_a_table_of_zeros() -> None:
 def test_what_nobody_could_hold(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model()
     numbers, tensors = TOGETHER.get(name, ({"norm.shift": 51}, {}))
-    unit: Any = model.specification.units()["attention[0]"]
+    unit: Any = model.specification.records["attention[0]"]
     for path, value in numbers.items():
         unit = with_constant(unit, path.split("."), value)
     spec = with_unit(model.specification, "attention[0]", unit)

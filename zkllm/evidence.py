@@ -70,7 +70,7 @@ def expected_costs(
     units = {c.unit: assignment[c.unit] for c in claims if _parallel(assignment, c)}
     if not units:
         return None
-    listed = model.specification.lists
+    listed = model.specification.units()
     generated = [len(c.outputs) for c in claims if isinstance(listed[c.unit].output, Ids)]
     costs = plan(
         model.specification,

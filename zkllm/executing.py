@@ -62,7 +62,7 @@ class Executor:
         self._specification = model.specification
         graphs = compile_graphs(model.specification)
         check_compiled(model, graphs)
-        self._units = self._specification.lists
+        self._units = self._specification.units()
         # a model of its own: the caller's does not keep what was read for the graphs
         own = ExactModel(self._specification, model.folder) if model.folder else model
         # The graphs read these arrays for as long as they are there.

@@ -138,7 +138,7 @@ def claims(bundle: Bundle, specification: Specification) -> Iterator[Claim]:
     digest = statement.digest
     boundaries = iter(bundle.boundaries)
     current = np.array(statement.input_ids(specification.pad_id), dtype=np.int64)
-    units = specification.lists
+    units = specification.units()
     if isinstance(next(iter(units.values())).input, Rows):
         current = next(boundaries)
     for name, unit in units.items():

@@ -71,7 +71,7 @@ def gelu(n: int, table: Row) -> int:
 
 def run_unit(specification: Specification, tensors: Tensors, name: str, x: Any) -> Rows:
     """What unit `name` gives: rows; of the head the logits."""
-    unit = specification.units()[name]
+    unit = specification.records[name]
     if isinstance(unit, Embed):
         tokens, positions = tensors(unit.tokens), tensors(unit.positions)
         return [plus(tokens[i], positions[t]) for t, i in enumerate(x)]

@@ -91,7 +91,7 @@ def test_a_constant_is_refused_or_everybody_agrees(unit: str, path: str) -> None
     base = small_model()
     outcomes = {}
     for value in CONSTANTS[unit, path]:
-        changed = moved(base.specification.units()[unit], path.split("."), value)
+        changed = moved(base.specification.records[unit], path.split("."), value)
         specification = with_unit(base.specification, unit, changed)
         made = functools.partial(fitted, specification, tensors_of(base))
         outcomes[value] = tried(made, unit)
@@ -131,7 +131,7 @@ TOGETHER: dict[str, tuple[dict[str, int], dict[str, IntArray]]] = {
 def test_what_only_provers_cannot_hold_is_refused(name: str) -> None:
     base = small_model()
     numbers, tensors = TOGETHER[name]
-    unit: Any = base.specification.units()["attention[0]"]
+    unit: Any = base.specification.records["attention[0]"]
     for path, value in numbers.items():
         unit = moved(unit, path.split("."), value)
     specification = with_unit(base.specification, "attention[0]", unit)

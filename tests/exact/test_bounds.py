@@ -39,7 +39,7 @@ def linear_values(
 
 
 def attention_bounds(model: ExactModel, name: str, x: IntArray) -> list[Value]:
-    unit, got = model.specification.units()[name], attention_values(model, name, x)
+    unit, got = model.specification.records[name], attention_values(model, name, x)
     assert isinstance(unit, Attention)
     values, normalised = norm_values(x, unit.norm)
     for layer in ("query", "key", "value"):
@@ -62,7 +62,7 @@ def attention_bounds(model: ExactModel, name: str, x: IntArray) -> list[Value]:
 
 
 def mlp_bounds(model: ExactModel, name: str, x: IntArray) -> list[Value]:
-    unit = model.specification.units()[name]
+    unit = model.specification.records[name]
     assert isinstance(unit, Mlp)
     values, normalised = norm_values(x, unit.norm)
     expanded, hidden = linear_values(model, "expand", unit.expand, normalised)

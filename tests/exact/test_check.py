@@ -66,12 +66,12 @@ def test_every_number_of_every_unit_is_the_proven_one(
     tiny_model: ExactModel, name: str, by: int
 ) -> None:
     specification, tensors = tiny_model.specification, tensors_of(tiny_model)
-    unit = specification.units()[name]
+    unit = specification.records[name]
     paths = list(numbers(unit))
     assert paths
     for path in paths:
         changed = with_unit(specification, name, moved(unit, path, by))
-        if value_at(changed.units()[name], path) < 0:
+        if value_at(changed.records[name], path) < 0:
             continue  # no specification has a negative number: `Specification.check`
         with pytest.raises(UntrustedMaterial, match=r"spec\.json: .*(prove|proven bound)"):
             check_bounds(ExactModel.in_memory(changed, tensors))
@@ -160,7 +160,7 @@ def with_shift(
     model: ExactModel, name: str, shift: int, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Specification, dict[str, IntArray]]:
     """A model in which the LayerNorm of one unit shifts by `shift`; all else is fitted to it."""
-    unit: Any = model.specification.units()[name]
+    unit: Any = model.specification.records[name]
     changed = with_unit(
         model.specification, name, replace(unit, norm=replace(unit.norm, shift=shift))
     )
@@ -212,7 +212,7 @@ def test_bounds_of_a_norm_are_proven_whenever_a_specification_is_read(
 ) -> None:
     specification = tiny_model.specification
     check_constants(specification)
-    unit = specification.units()[name]
+    unit = specification.records[name]
     for by in (-1, 1):
         changed = with_unit(specification, name, moved(unit, path, by))
         with pytest.raises(InvalidBundle, match=rf"^spec.json: .*norm.{path[-1]}: its constants"):

@@ -42,7 +42,7 @@ LIMIT = 2**52
 def units_by_tensor(model: ExactModel) -> dict[str, list[str]]:
     """Which units read which tensor."""
     found: dict[str, list[str]] = {name: [] for name in model.specification.tensors}
-    for name, unit in model.specification.units().items():
+    for name, unit in model.specification.records.items():
         layers: list[Any] = {
             Embed: lambda u: [u.tokens, u.positions],
             Attention: lambda u: [*both(u.query, u.key, u.value, u.out), u.exp],
@@ -80,7 +80,7 @@ def require_true(model: ExactModel, name: str) -> None:
     expected = oracle.run_unit(
         specification, lambda tensor: model.tensor(tensor).tolist(), name, x.tolist()
     )
-    unit = specification.units()[name]
+    unit = specification.records[name]
     for made in (model, as_read(model)):
         if isinstance(unit, Head):
             best = [row.index(max(row)) for row in expected]

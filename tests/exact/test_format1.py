@@ -30,7 +30,7 @@ def test_every_unit_is_read_and_written(
     tiny_checkpoint: Checkpoint, blocks: tuple[int, int] | None
 ) -> None:
     specification, _ = build(tiny_checkpoint, PRECISIONS["wide"], blocks)
-    records, units = specification.units(), specification.lists
+    records, units = specification.records, specification.units()
     assert list(records) == list(units)
     for name, record in records.items():
         assert format1.write(units[name], specification.architecture) == record
@@ -73,8 +73,8 @@ UNSAID: dict[str, tuple[str, Callable[[Unit], Unit]]] = {
 def test_what_it_cannot_say_is_refused(what: str, tiny_model: ExactModel) -> None:
     """Otherwise a list would be stored as another, which is then what is proved."""
     specification, (name, change) = tiny_model.specification, UNSAID[what]
-    made = change(specification.lists[name])
-    assert made != specification.lists[name]
+    made = change(specification.units()[name])
+    assert made != specification.units()[name]
     with pytest.raises(UnsupportedModel) as caught:
         format1.write(made, specification.architecture)
     assert caught.value.message.startswith(f"{name}: format 1 has no words for ")
@@ -89,7 +89,7 @@ def test_an_operation_that_it_does_not_know_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["embed", "attention[0]", "mlp[1]", "head"])
 def test_every_number_has_its_limit(name: str, tiny_model: ExactModel) -> None:
-    record = tiny_model.specification.units()[name]
+    record = tiny_model.specification.records[name]
     for path in numbers(record):
         limit = LIMITS.get(path[-1], 1 << 52)
         by = limit - value_at(record, path)

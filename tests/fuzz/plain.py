@@ -69,7 +69,7 @@ def head(model: ExactModel, unit: Head, x: Integers) -> list[int]:
 
 def run_unit(model: ExactModel, name: str, x: IntArray) -> list[Any]:
     """The output of a unit, as nested lists of Python's integers."""
-    unit = model.specification.units()[name]
+    unit = model.specification.records[name]
     if isinstance(unit, Embed):
         tokens, positions = big(model.tensor(unit.tokens)), big(model.tensor(unit.positions))
         return list((tokens[x] + positions[: len(x)]).tolist())

@@ -15,7 +15,7 @@ def check_ranges(specification: Specification, claim: Claim) -> None:
     Likewise for more rows than the context has, and for a first row where the unit gives no ids.
     `verify` has checked that before; no backend may rest on who called it.
     """
-    unit = specification.lists[claim.unit]
+    unit = specification.units()[claim.unit]
     context = specification.architecture.context
     if len(claim.inputs) > context:
         raise ConstraintViolation(

@@ -47,7 +47,7 @@ class ReplayBackend(Backend):
         generated: int = 1,
         keys: bool = False,
     ) -> Estimate:
-        work = specification.lists[unit].work(tokens)
+        work = specification.units()[unit].work(tokens)
         a = specification.architecture
         largest = 8 * (
             max(a.heads * tokens * tokens, tokens * a.inner) * 4 + 2 * specification.size
@@ -113,7 +113,7 @@ def recompute(model: ExactModel, claim: Claim) -> IntArray:
     """
     check_ranges(model.specification, claim)
     inputs = claim.inputs
-    if isinstance(model.specification.lists[claim.unit].output, Ids):
+    if isinstance(model.specification.units()[claim.unit].output, Ids):
         inputs = inputs[claim.first_row : claim.first_row + len(claim.outputs)]
     try:
         return reference.run_unit(model, claim.unit, inputs)

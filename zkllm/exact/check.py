@@ -24,7 +24,7 @@ def check_constants(specification: Specification) -> None:
     So nobody who has read a `spec.json` meets a LayerNorm that some executor could not hold. Raises
     `InvalidBundle` for a bound that is not the proven one or that leaves the exact range.
     """
-    for name, unit in specification.lists.items():
+    for name, unit in specification.units().items():
         try:
             for step, proven in unit.prove_constants():
                 place = f"{name}.{step.name}"
@@ -41,7 +41,7 @@ def check_bounds(model: ExactModel) -> None:
     range, `WrongMaterial` for integers that no model may hold.
     """
     specification = model.specification
-    for name, record in specification.units().items():
+    for name, record in specification.records.items():
         try:
             proven = prove_unit(model, name)
         except UnsupportedModel as err:
@@ -63,7 +63,7 @@ def prove_unit(model: ExactModel, name: str) -> format1.Record:
     exact range, `WrongMaterial` for integers that no model may hold.
     """
     specification = model.specification
-    unit = specification.lists[name]
+    unit = specification.units()[name]
     for table in unit.tables():
         model.integers(table)  # of which a wrong one is refused first: bounds suppose its form
     proven = unit.prove(model.integers)

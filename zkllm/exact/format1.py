@@ -223,7 +223,7 @@ def _record(steps: Sequence[Step], output: Boundary) -> Record | None:
 def constants(specification: Specification) -> Iterator[tuple[str, int, int, str]]:
     """Constants that follow from `fractions`: name, what is said, what follows, and of which."""
     f = specification.fractions
-    for name, unit in specification.lists.items():
+    for name, unit in specification.units().items():
         for step in unit.steps:
             if isinstance(step, NormStep):
                 found, follows = step.numbers.gain, gain(step.width, f.norm)

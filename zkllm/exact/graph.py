@@ -69,7 +69,7 @@ def compile_graphs(specification: Specification) -> dict[str, bytes]:
     """
     tensors = placed({name: stored.type for name, stored in specification.tensors.items()})
     graphs: dict[str, bytes] = {}
-    for name, unit in specification.lists.items():
+    for name, unit in specification.units().items():
         graph = compile_unit(unit, tensors)
         check_allowed(graph)
         graphs[name] = graph.SerializeToString(deterministic=True)

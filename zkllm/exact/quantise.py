@@ -92,6 +92,6 @@ def build(
         stop_ids=checkpoint.stop_ids,
     )
     specification.check()
-    if list(specification.lists.values()) != units:
+    if list(specification.units().values()) != units:
         raise UnsupportedModel("format 1 has no words for units in this order")
     return specification, tensors

@@ -83,19 +83,19 @@ class Specification(format1.Records):
     stop_ids: tuple[int, ...]
     """Tokens after which a completion may end early."""
 
-    def units(self) -> Mapping[str, Record]:
-        """All units by name, in the order of the computation."""
+    @functools.cached_property
+    def records(self) -> Mapping[str, Record]:
+        """All units as format 1 writes them, by name, in the order of the computation."""
+        return self.named(self.architecture.first_block)
+
+    def units(self) -> Mapping[str, Unit]:
+        """All units as lists of steps, by name, in the order of the computation."""
         return self._units
 
     @functools.cached_property
-    def _units(self) -> Mapping[str, Record]:
-        return self.named(self.architecture.first_block)
-
-    @functools.cached_property
-    def lists(self) -> Mapping[str, Unit]:
-        """All units as lists of steps, by name, in the order of the computation."""
+    def _units(self) -> Mapping[str, Unit]:
         found, bound = dict[str, Unit](), self.input
-        for name, record in self._units.items():
+        for name, record in self.records.items():
             found[name] = unit = format1.read(name, record, self.architecture, bound)
             bound = unit.output.bound if isinstance(unit.output, Rows) else bound
         return found
@@ -104,7 +104,7 @@ class Specification(format1.Records):
     def readers(self) -> Mapping[str, tuple[Step, ...]]:
         """The steps that read each lookup table, by its name."""
         found: dict[str, tuple[Step, ...]] = {}
-        for unit in self.lists.values():
+        for unit in self.units().values():
             for step in unit.steps:
                 for table in step.tables():
                     found[table] = (*found.get(table, ()), step)
@@ -112,7 +112,7 @@ class Specification(format1.Records):
 
     def boundary_bounds(self) -> list[int]:
         """Bound of every boundary: input of the first block, then output of every block unit."""
-        blocks = [unit for unit in self.lists.values() if isinstance(unit.input, Rows)]
+        blocks = [unit for unit in self.units().values() if isinstance(unit.input, Rows)]
         outputs = [unit.output.bound for unit in blocks if isinstance(unit.output, Rows)]
         return [self.input, *outputs]
 
@@ -164,7 +164,7 @@ class Specification(format1.Records):
             raise InvalidBundle(f"spec.json: expected an input below 2^52, got {self.input}")
         check_numbers(self.fractions, "spec.json: fractions", 62)
         check_numbers(self.exp, "spec.json: exp", MAX_TABLE)
-        for name, unit in self.units().items():
+        for name, unit in self.records.items():
             check_numbers(unit, f"spec.json: {name}")
         self._check_tensors()
 
@@ -176,7 +176,7 @@ class Specification(format1.Records):
         """
         for name, stored in self.tensors.items():
             TensorType.from_json(stored.type.to_json(), f"spec.json: {word(name)}")
-        for unit, layers in self.units().items():
+        for unit, layers in self.records.items():
             for expected, name in format1.tensor_names(unit, layers):
                 if name != expected:
                     raise InvalidBundle(
@@ -199,7 +199,7 @@ class Specification(format1.Records):
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape that each weight must have, tables excepted."""
-        return {n: dims for unit in self.lists.values() for n, dims in unit.weights().items()}
+        return {n: dims for unit in self.units().values() for n, dims in unit.weights().items()}
 
 
 def model_digest(specification: bytes) -> Digest:

@@ -176,7 +176,7 @@ _out_shift = 9
 
 
 def test_the_tests_know_the_shift_of_the_last_layer(model: ExactModel) -> None:
-    unit = model.specification.units()[UNIT]
+    unit = model.specification.records[UNIT]
     assert isinstance(unit, Attention)
     assert unit.out.shift == _out_shift
 
@@ -247,7 +247,7 @@ def test_a_lower_maximum_with_its_argument_kept_inside(
 
 def test_a_future_token(model: ExactModel, circuit: Circuit, public: Public, exp: Lookup) -> None:
     """Attention that sees every position, with honest weights for all of them."""
-    unit = model.specification.units()[UNIT]
+    unit = model.specification.records[UNIT]
     assert isinstance(unit, Attention)
     inner = attention_values(model, UNIT, public["x"])
     scores = whole.round_shift(
@@ -270,7 +270,7 @@ def test_a_quotient_of_the_field(
 ) -> None:
     """o = (N + g - r')/S modulo the field satisfies its equation; only its own range refuses it."""
     numerator, divisor = [node for node in circuit.expressions if node.operation == "concat"][-2:]
-    unit = model.specification.units()[UNIT]
+    unit = model.specification.records[UNIT]
     assert isinstance(unit, Attention)
     honest = readings.honest(circuit, public, exp)
     place = (row, 0, 1)
@@ -355,7 +355,7 @@ def test_units_with_a_step_that_has_no_reading_are_unsupported(
 
 
 def test_what_a_list_cannot_say(demo_model: ExactModel) -> None:
-    lists = demo_model.specification.lists
+    lists = demo_model.specification.units()
     for unit, message in (
         (lists["embed"], "embed: ezkl has no words for token ids"),
         (lists["head"], "head: ezkl has no words for token ids"),
@@ -386,7 +386,7 @@ def test_other_lengths_are_refused(model: ExactModel) -> None:
 
 def test_steps_may_stand_in_any_order(model: ExactModel, public: Public, exp: Lookup) -> None:
     """What the unit gives may be read by a step too, which then reads its boundaries."""
-    listed = model.specification.lists[UNIT]
+    listed = model.specification.units()[UNIT]
     query = next(step for step in listed.steps if step.name == "query")
     again = replace(query, name="again", reads=("change",), writes="unread")
     unit = replace(listed, steps=(again, *reversed(listed.steps)))
@@ -399,7 +399,7 @@ def test_steps_may_stand_in_any_order(model: ExactModel, public: Public, exp: Lo
 
 def test_a_unit_that_gives_rows_alone(model: ExactModel, public: Public, exp: Lookup) -> None:
     """Without a residual connection, and with a last step that is no division by a constant."""
-    listed = model.specification.lists[UNIT]
+    listed = model.specification.units()[UNIT]
     norm = next(step for step in listed.steps if step.name == "norm")
     unit = replace(listed, steps=(norm,), writes=norm.writes, residual=False)
     built = units.build(unit, TOKENS, RECIPE, model.tensor)
@@ -414,7 +414,7 @@ def test_a_unit_that_gives_rows_alone(model: ExactModel, public: Public, exp: Lo
 
 def test_a_unit_that_nothing_gives_is_none(model: ExactModel) -> None:
     """Its output would be tied to nothing: any would be proved."""
-    listed = model.specification.lists[UNIT]
+    listed = model.specification.units()[UNIT]
     for unit in (
         replace(listed, steps=listed.steps[:-1]),
         replace(listed, writes="x"),

@@ -136,7 +136,7 @@ def test_a_value_may_be_declared_before_the_step_that_would_give_it_a_form(
 
 def test_a_unit_whose_output_nobody_writes_is_none(tiny_model: ExactModel) -> None:
     claim = honest(tiny_model, 3)["mlp[0]"]
-    unit = tiny_model.specification.lists["mlp[0]"]
+    unit = tiny_model.specification.units()["mlp[0]"]
     UnitCircuit(unit, tiny_model, claim, 8)
     for name in ("nothing", unit.reads):
         with pytest.raises(ValueError, match=rf"mlp\[0\]: nothing writes {name}$"):
@@ -162,7 +162,7 @@ def test_a_step_whose_equations_another_would_hide_is_refused(tiny_model: ExactM
 def test_limbs_have_the_size_that_costs_least(
     unit: str, count: int, tiny_model: ExactModel
 ) -> None:
-    claim, found = honest(tiny_model, count)[unit], tiny_model.specification.lists[unit]
+    claim, found = honest(tiny_model, count)[unit], tiny_model.specification.units()[unit]
     circuits = [UnitCircuit(found, tiny_model, claim, limb) for limb in range(4, 17)]
     costs = {circuit.plan.limb: circuit.plan.cost() for circuit in circuits}
     chosen = make_circuit(tiny_model, claim).plan

@@ -75,7 +75,7 @@ class EzklBackend(Backend):
     ) -> Estimate:
         chosen = recipe.load(_RECIPE)
         built = _without_weights(specification, unit, tokens, chosen)
-        made = _estimate(built, chosen, specification.lists[unit].work(tokens))
+        made = _estimate(built, chosen, specification.units()[unit].work(tokens))
         if made.evidence_bytes > proofs.MAX_PROOF:
             raise UnsupportedModel(
                 f"{unit}: expected a proof of at most {proofs.MAX_PROOF} bytes, "

@@ -27,7 +27,7 @@ INPUT, OUTPUT = "x", "output"
 
 def unsupported(specification: Specification, name: str, recipe: Recipe) -> str:
     """Why the recipe cannot prove the unit `name` of this model; empty if it can."""
-    unit = specification.lists.get(name)
+    unit = specification.units().get(name)
     if unit is None or not _sayable(unit):
         return f"{name}: ezkl proves attention units only"
     exp, window = specification.exp, recipe.window
@@ -55,7 +55,7 @@ def circuit_of(
             f"got {tokens}",
             hint="zkllm run --pad T fills a run up",
         )
-    unit = specification.lists[name]
+    unit = specification.units()[name]
     products = unit.work(tokens)
     if products > MAX_PRODUCTS:
         raise UnsupportedModel(

@@ -90,7 +90,7 @@ class Commitment:
     def model_of(self, specification: Specification) -> ExactModel:
         """The model as far as the commitment gives it; raises `DigestMismatch` for other tables."""
         tensors: dict[str, IntArray] = {}
-        for name in specification.lists[self.unit].tables():
+        for name in specification.units()[self.unit].tables():
             stored = specification.tensors[name]
             if name not in self.tables:
                 raise InvalidBundle(f"{self.unit}: the commitment lacks the table {name}")
@@ -294,7 +294,7 @@ def _commit(model: ExactModel, unit: str, progress: Progress) -> Commitment:
     root = commit_weights(plan, model).root()
     tables = {
         name: tuple(int(n) for n in model.tensor(name))
-        for name in model.specification.lists[unit].tables()
+        for name in model.specification.units()[unit].tables()
     }
     model.forget()
     return Commitment(_FORMAT, unit, model.digest, root.hex(), tables)

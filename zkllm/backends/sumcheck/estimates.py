@@ -91,7 +91,7 @@ def circuit_of(specification: Specification, unit: str, tokens: int, generated: 
     Of these positions, `generated` say what the head has to show. Raises `UnsupportedModel` if an
     equation could wrap.
     """
-    found = specification.lists[unit]
+    found = specification.units()[unit]
     rows = generated if isinstance(found.output, Ids) else tokens
     # One zero that is everywhere: shapes come from whoever wrote the specification.
     inputs, outputs = (
@@ -122,7 +122,7 @@ def estimate(
     `UnsupportedModel` if a proof would have too little soundness.
     """
     circuit = circuit_of(specification, unit, tokens, generated)
-    work = specification.lists[unit].work(tokens)
+    work = specification.units()[unit].work(tokens)
     cells = circuit.plan.cost()
     weights = sum(size(dims) for dims in circuit.plan.weights.values())
     proof, _ = rehearse(circuit, committed=committed)

@@ -124,7 +124,7 @@ def make_circuit(model: ExactModel, claim: Claim, *, hidden: bool = False) -> Un
     that no run can make, `UnsupportedModel` if an equation could wrap around the field.
     """
     check_ranges(model.specification, claim)
-    unit = model.specification.lists[claim.unit]
+    unit = model.specification.units()[claim.unit]
     return smallest_circuit(unit, model, claim, hidden=hidden)
 
 
