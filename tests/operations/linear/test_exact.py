@@ -35,9 +35,7 @@ def test_linear(data: st.DataObject, shift: int) -> None:
 
 
 @given(
-    weight=st.lists(
-        st.lists(st.integers(-9, 9), min_size=2, max_size=2), min_size=2, max_size=2
-    ),
+    weight=st.lists(st.lists(st.integers(-9, 9), min_size=2, max_size=2), min_size=2, max_size=2),
     bias=st.lists(st.integers(-30, 30), min_size=2, max_size=2),
     shift=st.integers(0, 3),
     entries=st.lists(st.integers(0, 5), min_size=2, max_size=2),
