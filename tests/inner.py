@@ -80,6 +80,6 @@ def norm_values(x: IntArray, n: Norm) -> tuple[list[Value], IntArray]:
 
 def input_bound(specification: Specification, name: str) -> int:
     """The proven bound of the rows that unit `name` reads."""
-    source = specification.lists[name].input
+    source = specification.units()[name].input
     assert isinstance(source, Rows)
     return source.bound

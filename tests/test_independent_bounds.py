@@ -243,17 +243,18 @@ def centred(n: IntArray) -> IntArray:
     return np.asarray((n + P // 2) % P - P // 2, dtype=np.int64)
 
 
-def in_the_field(linear: Any, _: Any, witness: Any, model: ExactModel, x: IntArray) -> IntArray:
+def in_the_field(linear: Any, _: Any, witness: Any, x: IntArray) -> IntArray:
     """A prover that reckons as the equations do: over F_p, whatever the integers are."""
     half = 1 << linear.layer.shift >> 1
-    sums = centred(product(model, linear.layer, x.reshape(len(x), -1)) + half)
+    sums = centred(product(linear.weights, linear.layer, x.reshape(len(x), -1)) + half)
     y = sums >> linear.layer.shift
     linear.rest.fill(witness, (sums - (y << linear.layer.shift)).reshape(linear.dims))
     return np.asarray(y.reshape(linear.dims))
 
 
-def margins_in_the_field(margins: Any, _: Any, witness: Any, model: ExactModel, x: Any) -> None:
-    witness.store_number(margins.margin, lead(model, x, margins.ids))
+def margins_in_the_field(head: Any, _: Any, witness: Any, x: IntArray) -> IntArray:
+    witness.store_number(head.margin, lead(head.weights, x, head.ids))
+    return np.array(head.ids)
 
 
 def product(model: ExactModel, layer: Linear | Head, x: IntArray) -> Any:
@@ -272,12 +273,12 @@ def lead(model: ExactModel, x: IntArray, ids: Any) -> IntArray:
 
 LIES: dict[str, Lie] = dict.fromkeys(
     ("query", "key", "value", "out", "expand", "project"), in_the_field
-) | {"margins": margins_in_the_field}
+) | {"margin": margins_in_the_field}
 OPERATIONS = {
     "embed": (),
     "attention[0]": ("query", "key", "value", "out"),
     "mlp[0]": ("expand", "project"),
-    "head": ("margins",),
+    "head": ("margin",),
 }
 
 

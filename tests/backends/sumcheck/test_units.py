@@ -112,7 +112,7 @@ def test_a_value_may_be_declared_before_the_step_that_would_give_it_a_form(
     hidden: bool, tiny_model: ExactModel
 ) -> None:
     """An activation after the layer that it reads: two forms of one value, which are equal."""
-    unit = tiny_model.specification.lists["mlp[0]"]
+    unit = tiny_model.specification.units()["mlp[0]"]
     claim = honest(tiny_model, 3)["mlp[0]"]
     usual, other = (
         UnitCircuit(replace(unit, steps=steps), tiny_model, claim, 8, hidden=hidden)
@@ -146,7 +146,7 @@ def test_a_unit_whose_output_nobody_writes_is_none(tiny_model: ExactModel) -> No
 def test_a_step_whose_equations_another_would_hide_is_refused(tiny_model: ExactModel) -> None:
     """Two layers of one name, of which only the last would be checked: any output could be said."""
     claim = honest(tiny_model, 3)["mlp[0]"]
-    unit = tiny_model.specification.lists["mlp[0]"]
+    unit = tiny_model.specification.units()["mlp[0]"]
     steps = [
         replace(step, name="project") if step.name == "expand" else step for step in unit.steps
     ]
