@@ -17,7 +17,7 @@ from zkllm.engines.onnx import runtime
 def test_what_is_installed_is_found_and_fits() -> None:
     found = diagnose()
     named = {package.name: package for package in found.packages}
-    assert {"click", "numpy", "packaging", "rich", "tokenizers"} == {
+    assert {"click", "numpy", "packaging", "rich", "threadpoolctl", "tokenizers"} == {
         n for n in named if not named[n].extra
     }
     assert set(extras.EXTRAS) <= set(named)
