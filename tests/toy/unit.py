@@ -53,7 +53,7 @@ def model() -> ExactModel:
         for name, values in tensors.items()
     }
     specification = replace(Specification.from_bytes(golden), tensors=stored)
-    vars(specification)["lists"] = {unit.name: unit}
+    vars(specification)["_units"] = {unit.name: unit}
     return ExactModel.in_memory(specification, tensors)
 
 
