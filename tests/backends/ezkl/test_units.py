@@ -420,5 +420,5 @@ def test_a_unit_that_nothing_gives_is_none(model: ExactModel) -> None:
         replace(listed, writes="x"),
         replace(listed, steps=()),
     ):
-        with pytest.raises(ValueError, match=r"attention\[0\]: no step writes"):
+        with pytest.raises(ValueError, match=r"attention\[0\]: nothing writes"):
             units.build(unit, TOKENS, RECIPE, model.tensor)
