@@ -149,7 +149,7 @@ def export(
             checkpoint,
             documents,
             where,
-            logit_fraction=logit_fraction(checkpoint, precision),
+            logit_fraction=logit_fraction(checkpoint, precision) if blocks is None else 0,
             progress=progress,
         )
         with write_atomically(fresh / "fidelity.json") as file:

@@ -17,7 +17,7 @@ from zkllm.architectures import float32
 from zkllm.architectures.base import Architecture, Layout, Weights
 from zkllm.architectures.config import Keys, others
 from zkllm.architectures.float32 import Float32
-from zkllm.architectures.folding import Layer, Value, fold_norm, linear
+from zkllm.architectures.folding import Layer, Value, fold_norm, linear, scaled
 from zkllm.operations.activation.draft import ActivationDraft
 from zkllm.operations.attention.draft import AttentionDraft
 from zkllm.operations.draft import Sketch
@@ -136,6 +136,9 @@ class Toy(Architecture):
         logits = HeadDraft("margin", ("normal",), "ids", *layer, f.norm, bits)
         drafts = self._norm(precision), logits
         return Sketch("head", drafts, Ids(self.vocabulary), writes="ids", residual=False)
+
+    def head_weight(self, weights: Weights) -> FloatArray:
+        return scaled(weights["lm_head.weight"].T, weights["norm.weight"])
 
     def _norm(self, precision: Precision) -> NormDraft:
         f = precision.fractions

@@ -9,7 +9,10 @@ import pytest
 
 from zkllm.architectures import read
 from zkllm.architectures.gpt2 import GPT2
+from zkllm.checkpoints import Checkpoint
 from zkllm.errors import UnsupportedModel
+from zkllm.operations.head.draft import HeadDraft
+from zkllm.operations.precision import PRECISIONS
 
 CONFIG: dict[str, Any] = {
     "n_embd": 32,
@@ -161,3 +164,10 @@ def test_a_missing_size_is_named(key: str) -> None:
     rest = {name: value for name, value in CONFIG.items() if name != key}
     with pytest.raises(UnsupportedModel, match=f"^config.json: {key} is missing"):
         read(rest)
+
+
+def test_the_weight_of_the_head_is_that_of_its_draft(tiny_checkpoint: Checkpoint) -> None:
+    network, weights = tiny_checkpoint.architecture, tiny_checkpoint.tensors
+    *_, draft = network.head(weights, PRECISIONS["wide"]).drafts
+    assert isinstance(draft, HeadDraft)
+    assert (network.head_weight(weights) == draft.weight).all()

@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 from zkllm.architectures.config import Keys
 from zkllm.architectures.float32 import Float32
-from zkllm.operations.draft import Sketch
-from zkllm.operations.head.draft import HeadDraft
+from zkllm.operations.draft import Sketch, product_fraction
 from zkllm.operations.precision import Precision
 from zkllm.operations.tables import ActivationKind
 from zkllm.tensors import FloatArray, IntArray
@@ -133,10 +132,14 @@ class Architecture(ABC):
     def head(self, weights: Weights, precision: Precision) -> Sketch:
         """The unit that chooses ids by rows."""
 
+    @abstractmethod
+    def head_weight(self, weights: Weights) -> FloatArray:
+        """W [d, vocabulary] of the logits x·W + b, as `head` has it: its bias costs a long fold."""
+
     def logit_fraction(self, weights: Weights, precision: Precision) -> int:
         """Fraction bits of the raw logits: they are compared, never rescaled."""
-        drafts = self.head(weights, precision).drafts
-        return next(draft.fraction for draft in drafts if isinstance(draft, HeadDraft))
+        weight = self.head_weight(weights)
+        return product_fraction(precision.fractions.norm, weight, precision.weight_bits)
 
     @abstractmethod
     def hidden(self, weights: Weights, ids: IntArray, blocks: int) -> list[Float32]:

@@ -34,7 +34,12 @@ def fold_norm(weight: FloatArray, bias: FloatArray, gamma: FloatArray, beta: Flo
     """Move LayerNorm's affine part into the linear layer after it: W' = γ·W, b' = b + β·W."""
     columns = zip(bias.tolist(), (beta[:, None] * weight).T, strict=True)
     folded = [math.fsum([b, *column.tolist()]) for b, column in columns]
-    return gamma[:, None] * weight, np.array(folded)
+    return scaled(weight, gamma), np.array(folded)
+
+
+def scaled(weight: FloatArray, gamma: FloatArray) -> FloatArray:
+    """γ·W: the weight that `fold_norm` gives."""
+    return gamma[:, None] * weight
 
 
 def linear(name: str, layer: Layer, given: Value, made: Value, bits: int) -> LinearDraft:

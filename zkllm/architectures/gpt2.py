@@ -18,7 +18,7 @@ from zkllm.architectures import float32
 from zkllm.architectures.base import Architecture, Buffer, Layout, Older, Turned, Weights
 from zkllm.architectures.config import Keys, others
 from zkllm.architectures.float32 import Float32
-from zkllm.architectures.folding import Layer, Value, fold_norm, linear
+from zkllm.architectures.folding import Layer, Value, fold_norm, linear, scaled
 from zkllm.errors import UnsupportedModel
 from zkllm.operations.activation.draft import ActivationDraft
 from zkllm.operations.attention.draft import AttentionDraft
@@ -197,6 +197,9 @@ class GPT2(Architecture):
             HeadDraft("margin", ("normal",), "ids", *layer, read, bits),
         )
         return Sketch("head", drafts, Ids(self.vocabulary), writes="ids", residual=False)
+
+    def head_weight(self, weights: Weights) -> FloatArray:
+        return scaled(weights["lm_head.weight"].T, weights["ln_f.weight"])
 
     def _attention(self, weights: Weights, precision: Precision, at: str) -> tuple[Draft, ...]:
         f, bits, d = precision.fractions, precision.weight_bits, self.width

@@ -78,6 +78,11 @@ def weight_fraction(weight: FloatArray, bits: int) -> int:
     return fraction
 
 
+def product_fraction(fraction: int, weight: FloatArray, bits: int) -> int:
+    """Fraction bits of x·W, of x with `fraction` and W cut into integers of `bits` bits."""
+    return fraction + weight_fraction(weight, bits)
+
+
 def quantise(values: FloatArray, fraction: int, what: str = "a tensor") -> IntArray:
     """floor(x·2^f + 1/2), exactly: scaling by a power of two does not round, nor does x - ⌊x⌋.
 

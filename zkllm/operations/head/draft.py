@@ -6,14 +6,17 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 
 from zkllm.operations.bounds import Vector
-from zkllm.operations.draft import Draft, quantise, weight_fraction
+from zkllm.operations.draft import Draft, product_fraction, quantise
 from zkllm.operations.head.exact import HeadStep, Logits
 from zkllm.tensors import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeadDraft(Draft):
-    """The arg-max of x·W + b, of values that have `fraction_in` fraction bits."""
+    """The arg-max of x·W + b, of values that have `fraction_in` fraction bits.
+
+    Logits are compared with each other, so any fraction bits will do: they keep those of x·W.
+    """
 
     weight: FloatArray
     """W, shape [d, vocabulary]."""
@@ -23,16 +26,11 @@ class HeadDraft(Draft):
     bits: int
     """Of a weight, sign included."""
 
-    @property
-    def fraction(self) -> int:
-        """Fraction bits of the logits: they are compared with each other, so any will do."""
-        return self.fraction_in + weight_fraction(self.weight, self.bits)
-
     def quantise(
         self, unit: str, given: Sequence[Vector], tensors: MutableMapping[str, IntArray]
     ) -> HeadStep:
         names = f"{unit}.logits.weight", f"{unit}.logits.bias"
-        fraction = self.fraction
+        fraction = product_fraction(self.fraction_in, self.weight, self.bits)
         weight = quantise(self.weight, fraction - self.fraction_in, f"{unit}: logits.weight")
         bias = quantise(self.bias, fraction, f"{unit}: logits.bias")
         tensors.update(zip(names, (weight, bias), strict=True))

@@ -6,7 +6,7 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 
 from zkllm.operations.bounds import Vector
-from zkllm.operations.draft import Draft, quantise, weight_fraction
+from zkllm.operations.draft import Draft, product_fraction, quantise
 from zkllm.operations.linear.exact import Linear, LinearStep
 from zkllm.operations.step import Dims
 from zkllm.tensors import FloatArray, IntArray
@@ -32,7 +32,7 @@ class LinearDraft(Draft):
     def quantise(
         self, unit: str, given: Sequence[Vector], tensors: MutableMapping[str, IntArray]
     ) -> LinearStep:
-        fraction = self.fraction_in + weight_fraction(self.weight, self.bits)
+        fraction = product_fraction(self.fraction_in, self.weight, self.bits)
         names = f"{unit}.{self.name}.weight", f"{unit}.{self.name}.bias"
         weight = quantise(self.weight, fraction - self.fraction_in, f"{unit}: {self.name}.weight")
         bias = quantise(self.bias, fraction, f"{unit}: {self.name}.bias")
