@@ -112,16 +112,24 @@ class CommittedVector:
             for slot, (factor, local) in zip(slots, claim.linear_form, strict=True):
                 block = weights[slot.offset : slot.offset + (1 << slot.block.bits)]
                 scale = gamma * factor
-                kernels.accumulate(
-                    block, self.eq_table(local), np.uint64(scale.a), np.uint64(scale.b)
-                )
+                accumulate(block, self.eq_table(local), scale)
         self._tables.clear()
         return [self.vector, weights]
 
     def value_at(self, point: Coordinates) -> list[Ext]:
-        low, high = point[: self.shape.log_columns], point[self.shape.log_columns :]
-        outer = np.ascontiguousarray(kernels.eq_table(words(high))[: self.shape.rows])
-        return [dot(self.matrix.combined_row(outer), kernels.eq_table(words(low)))]
+        return [vector_at(self.matrix, self.shape, point)]
+
+
+def vector_at(matrix: EncodedMatrix, shape: Shape, point: Coordinates) -> Ext:
+    """The value at `point` of the vector that was cut into the rows of `matrix`."""
+    low, high = point[: shape.log_columns], point[shape.log_columns :]
+    outer = np.ascontiguousarray(kernels.eq_table(words(high))[: shape.rows])
+    return dot(matrix.combined_row(outer), kernels.eq_table(words(low)))
+
+
+def accumulate(target: Words, table: Words, scale: Ext) -> None:
+    """Add scale·table."""
+    kernels.accumulate(target, table, np.uint64(scale.a), np.uint64(scale.b))
 
 
 def merkle_layers(encoded: Words) -> list[npt.NDArray[np.uint8]]:

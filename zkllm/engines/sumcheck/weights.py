@@ -18,8 +18,8 @@ import numpy as np
 
 from zkllm.engines.sumcheck import commitment, kernels, multilinear
 from zkllm.engines.sumcheck.commitment import Shape
-from zkllm.engines.sumcheck.committed import EncodedMatrix, merkle_layers
-from zkllm.engines.sumcheck.field import ONE, Ext, Words, add, contract, dot, to_field, words
+from zkllm.engines.sumcheck.committed import EncodedMatrix, accumulate, merkle_layers, vector_at
+from zkllm.engines.sumcheck.field import ONE, Ext, Words, add, contract, to_field, words
 from zkllm.engines.sumcheck.multilinear import Coordinates
 from zkllm.engines.sumcheck.party import Owed, Weights
 from zkllm.engines.sumcheck.plan import Plan, Slot, cells, total
@@ -123,9 +123,7 @@ class CommittedWeights:
         return self.matrix.root()
 
     def value_at(self, point: Coordinates) -> list[Ext]:
-        low, high = point[: self.shape.log_columns], point[self.shape.log_columns :]
-        outer = np.ascontiguousarray(kernels.eq_table(words(high))[: self.shape.rows])
-        return [dot(self.matrix.combined_row(outer), kernels.eq_table(words(low)))]
+        return [vector_at(self.matrix, self.shape, point)]
 
     def batch_rounds(self, claims: Sequence[Owed], factors: Sequence[Ext]) -> WeightRounds:
         """The sumcheck over the committed vector and the weights Σ factor·form."""
@@ -139,7 +137,7 @@ class CommittedWeights:
                 if slot.block.bits >= self.low:
                     rounds.add(slot.offset >> self.low, self._small.block(slot), scale, local)
                 else:
-                    _accumulate(tail[self._after(slot)], kernels.eq_table(words(local)), scale)
+                    accumulate(tail[self._after(slot)], kernels.eq_table(words(local)), scale)
         values = np.stack([self._tail, np.zeros_like(self._tail)], axis=-1)
         rounds.begin(values, tail)
         return rounds
@@ -167,7 +165,7 @@ class WeightRounds:
         """A claim scale·Σ eq(·, local)·block, which begins at `offset` once low ones are bound."""
         low, high = local[: self._low], kernels.eq_table(words(local[self._low :]))
         linear_form = np.zeros((1 << self._low, 2), dtype=np.uint64)
-        _accumulate(linear_form, kernels.eq_table(words(low)), scale)
+        accumulate(linear_form, kernels.eq_table(words(low)), scale)
         self._short.append((contract(high, block.reshape(len(high), -1)), linear_form))
         self._later.append((offset, scale, low, high))
 
@@ -195,7 +193,7 @@ class WeightRounds:
         linear_form = np.zeros_like(whole)
         for offset, scale, low, high in self._later:
             part = linear_form[offset : offset + len(high)]
-            _accumulate(part, high, scale * multilinear.eq_points(low, point))
+            accumulate(part, high, scale * multilinear.eq_points(low, point))
         tails = (table[len(self._later) :] for table in self._now.tables())
         both = zip((whole, linear_form), tails, strict=True)
         self._now = _product(*(np.concatenate(pair) for pair in both))
@@ -203,8 +201,3 @@ class WeightRounds:
 
 def _product(values: Words, linear_form: Words) -> ProductRounds:
     return ProductRounds((len(values),), [values, linear_form], [(ONE, (0, 1))])
-
-
-def _accumulate(target: Words, table: Words, scale: Ext) -> None:
-    """Add scale·table."""
-    kernels.accumulate(target, table, np.uint64(scale.a), np.uint64(scale.b))
