@@ -16,15 +16,16 @@ from zkllm.tensors import IntArray, StoredArray, magnitude
 from zkllm.threads import blas_alone, in_pieces
 
 FLOAT64_LIMIT = 1 << 52
-"""No value or partial sum that an executor carries in float64 may reach this."""
+"""No value or partial sum that an executor carries in float64 may reach this.
+
+Sums of absolute values below it are exact there, whatever rounding does to the sum.
+"""
 VARIANCE_LIMIT = 1 << 61
 """No variance V may reach this."""
 INT64_LIMIT = 1 << 62
 """Sums below this are taken in int64, all others in Python's integers."""
 FIELD_LIMIT = 1 << 63
 """No equation of a prover may span this: its field has a little less than 2^64 elements."""
-_EXACT_FLOAT64 = 1 << 52
-"""Sums of absolute values below this are exact in float64, whatever rounding does to the sum."""
 _EXACT_INT64 = 1 << 61
 """Sums of absolute values below this leave int64 neither by themselves nor by a difference."""
 _ROOM = 1 << 17
@@ -59,11 +60,11 @@ def matmul(a: StoredArray, b: StoredArray) -> IntArray:
     `UnsupportedModel` if even int64 could overflow, which the bounds of a specification exclude.
     """
     largest = magnitude(a) * magnitude(b) * a.shape[-1]
-    if largest >= _EXACT_FLOAT64:
+    if largest >= FLOAT64_LIMIT:
         # Large factors need not meet. Of sums without a sign float64 loses no more than a 2^-20th.
         left, right = (np.abs(side.astype(np.float64)) for side in (a, b))
         largest = int(np.matmul(left, right).max())
-    if largest < _EXACT_FLOAT64:
+    if largest < FLOAT64_LIMIT:
         return _float_product(a.astype(np.float64), b)
     if largest < _EXACT_INT64:
         a, b = (side.astype(np.int64, copy=False) for side in (a, b))
