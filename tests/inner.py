@@ -83,3 +83,15 @@ def input_bound(specification: Specification, name: str) -> int:
     source = specification.units()[name].input
     assert isinstance(source, Rows)
     return source.bound
+
+
+def split_heads(x: IntArray, heads: int) -> IntArray:
+    """[T, h·d_head] to [h, T, d_head]."""
+    tokens, width = x.shape
+    return x.reshape(tokens, heads, width // heads).transpose(1, 0, 2)
+
+
+def join_heads(x: IntArray) -> IntArray:
+    """[h, T, d_head] to [T, h·d_head]."""
+    heads, tokens, width = x.shape
+    return x.transpose(1, 0, 2).reshape(tokens, heads * width)

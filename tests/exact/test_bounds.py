@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.inner import Value, attention_values, norm_values
+from tests.inner import Value, attention_values, join_heads, norm_values
 from zkllm.checkpoints import Checkpoint
 from zkllm.exact import reference
 from zkllm.exact.format1 import Attention, Mlp
 from zkllm.exact.model import ExactModel
 from zkllm.exact.quantise import build
 from zkllm.operations.activation.exact import gelu
-from zkllm.operations.attention.exact import join_heads
 from zkllm.operations.linear.exact import Linear, linear
 from zkllm.operations.precision import PRECISIONS
 from zkllm.tensors import IntArray, magnitude

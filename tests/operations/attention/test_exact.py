@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tests.drawing import array, rows
 from tests.exact import oracle
-from zkllm.operations.attention.exact import attention, join_heads, split_heads
+from tests.inner import join_heads, split_heads
+from zkllm.operations.attention.exact import attention
 
 TABLE = [1000, 500, 200, 50, 3]
 

@@ -135,15 +135,3 @@ def attention(q: IntArray, k: IntArray, v: IntArray, *, shift: int, table: Store
     total = exponential.sum(axis=-1)
     output = round_div(matmul(exponential, v), total[..., None])
     return Attended(score, maximum, exponential, total, output)
-
-
-def split_heads(x: IntArray, heads: int) -> IntArray:
-    """[T, h·d_head] to [h, T, d_head]."""
-    tokens, width = x.shape
-    return x.reshape(tokens, heads, width // heads).transpose(1, 0, 2)
-
-
-def join_heads(x: IntArray) -> IntArray:
-    """[h, T, d_head] to [T, h·d_head]."""
-    heads, tokens, width = x.shape
-    return x.transpose(1, 0, 2).reshape(tokens, heads * width)
